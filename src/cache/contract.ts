@@ -1,0 +1,79 @@
+/**
+ * The block cache: bytes of object versions on the local disk, one sparse file for each content plus one checksum for each
+ * present block. Knows neither S3 nor errno. The directory may be deleted at any moment, even while mounted: the cost is
+ * fetching again.
+ */
+import type { ContentId } from '../base/ids.ts';
+
+/** Granularity of presence, checksums and fetching. */
+export const BLOCK_BYTES = 256 * 1024;
+
+/** A piece of a file that must stay open until `release`. Structurally what a kernel driver replies from. */
+export interface FileSlice {
+  readonly kind: 'file';
+  readonly fd: number;
+  readonly offset: number;
+  readonly lengthBytes: number;
+  readonly release: () => void;
+}
+
+export interface BytesSlice {
+  readonly kind: 'bytes';
+  readonly bytes: Uint8Array;
+}
+
+export type Slice = FileSlice | BytesSlice;
+
+/** An open content. Open contents are never evicted as a whole file that others read; close it when the last reader is gone. */
+export interface CachedContent {
+  readonly id: ContentId;
+  readonly sizeBytes: number;
+  readonly blockCount: number;
+  has(block: number): boolean;
+  /** All blocks present. */
+  readonly isComplete: boolean;
+  /**
+   * Stores one block (whole, or the shorter last one). False when it could not be kept: no room under the limits, disk full, directory
+   * gone read-only. The caller serves the bytes from memory then. Never rejects for want of space.
+   */
+  put(block: number, bytes: Uint8Array): Promise<boolean>;
+  /**
+   * A readable piece, when all its blocks are present. Blocks are verified against their checksum on first use in this process; a
+   * damaged or vanished block is forgotten, logged, and the answer is undefined: fetch again.
+   */
+  slice(offset: number, lengthBytes: number): Promise<FileSlice | undefined>;
+  close(): void;
+}
+
+export interface CacheUsage {
+  readonly bytes: number;
+  readonly limitBytes: number;
+  readonly files: number;
+  readonly evictedFiles: number;
+  readonly damagedBlocks: number;
+  readonly refusedBlocks: number;
+}
+
+export interface BlockCache {
+  open(id: ContentId, sizeBytes: number): Promise<CachedContent>;
+  /**
+   * Takes over a complete file as the content, by rename where it is on the same file system, by copy otherwise. Returns
+   * false (and leaves nothing behind) when there is no room. The file at `path` is gone afterwards either way.
+   */
+  adopt(id: ContentId, sizeBytes: number, path: string): Promise<boolean>;
+  /** The version is gone: forget its bytes. Open readers keep what they have. */
+  remove(id: ContentId): void;
+  /** Notes a use that the cache cannot see (an open answered by the kernel or by native threads). */
+  touch(id: ContentId): void;
+  usage(): CacheUsage;
+  close(): Promise<void>;
+}
+
+export interface CacheOptions {
+  /** Absolute; created 0700 when missing. */
+  readonly directory: string;
+  /** At most so many bytes of blocks on disk. */
+  readonly limitBytes: number;
+  /** Leave at least so many bytes free on the file system. */
+  readonly minFreeBytes: number;
+}

@@ -1,0 +1,205 @@
+/**
+ * The index: everything tsfs knows about the bucket, and everything it still owes the bucket, in one SQLite database that
+ * survives restarts. Tables only; no policy (who may be believed, what to evict) and no network.
+ *
+ * Calls are synchronous and short: point reads and writes, or at most `INDEX_BATCH` rows. Nothing waits for the disk on
+ * the JavaScript thread: the database is in WAL mode with synchronous=NORMAL, automatic checkpoints are off and run in a
+ * worker thread, and durability where it is owed is `sync()`, an fdatasync of the WAL on the thread pool.
+ */
+import type { Timespec } from '../base/clock.ts';
+import type { ContentId, NodeId } from '../base/ids.ts';
+
+/** Upper bound of rows in one call. */
+export const INDEX_BATCH = 1000;
+
+export type NodeKind = 'file' | 'directory' | 'symlink';
+
+/** What must be written back when an object's metadata is replaced, and is not a column of its own. */
+export interface NodeExtras {
+  /** System headers (Content-Type, Cache-Control, …), see the store's ObjectHeaders. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** User metadata that is not tsfs's own. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Extended attributes: name → base64. */
+  readonly xattrs: Readonly<Record<string, string>>;
+}
+
+export interface NodeFields {
+  /** undefined: detached. The node has no name any more (unlinked or replaced), but the kernel may still hold it. */
+  readonly parent: NodeId | undefined;
+  /** Last component. '' for the root. A detached node keeps its last name. */
+  readonly name: string;
+  readonly kind: NodeKind;
+  readonly sizeBytes: number;
+  /** Permission bits (07777). undefined: the object says nothing, the mount's default holds. The same for uid and gid. */
+  readonly mode: number | undefined;
+  readonly uid: number | undefined;
+  readonly gid: number | undefined;
+  readonly mtime: Timespec;
+  /** undefined: as mtime. */
+  readonly ctime: Timespec | undefined;
+  readonly atime: Timespec | undefined;
+  /** undefined: not in the bucket under this name (an implied directory, or a file that was never uploaded). */
+  readonly etag: string | undefined;
+  /** Key of a directory's marker object relative to the directory's own prefix: '' for `dir/`, '_$folder$' for that form. */
+  readonly marker: string | undefined;
+  /** Where the block cache keeps the bytes of this version; undefined until first used. */
+  readonly content: ContentId | undefined;
+  /** Hex MD5 of the whole content, when known. */
+  readonly md5: string | undefined;
+  /** False: attributes come from a listing only, metadata was never seen. */
+  readonly complete: boolean;
+  /** undefined: none, or not known yet (see `complete`). */
+  readonly extras: NodeExtras | undefined;
+  /** Of a symbolic link, once known. */
+  readonly target: string | undefined;
+  /** When the bucket last vouched for this row, ms since the epoch. */
+  readonly validatedAtMs: number;
+  /** Of a directory: when its last complete listing began, ms since the epoch. 0: never. */
+  readonly listedAtMs: number;
+  /** Has local changes that the bucket does not have. Listings leave such rows alone. */
+  readonly dirty: boolean;
+}
+
+export interface NodeRow extends NodeFields {
+  readonly id: NodeId;
+}
+
+/** One name of a listing page, already translated from keys. */
+export type ListedName =
+  | { readonly kind: 'directory'; readonly name: string }
+  | {
+      readonly kind: 'file';
+      readonly name: string;
+      readonly sizeBytes: number;
+      readonly etag: string;
+      readonly lastModifiedMs: number;
+    };
+
+export interface Replacement {
+  readonly name: string;
+  /** Detached. */
+  readonly oldId: NodeId;
+  readonly newId: NodeId;
+}
+
+export interface NodeTable {
+  get(id: NodeId): NodeRow | undefined;
+  child(parent: NodeId, name: string): NodeRow | undefined;
+  /** Children with `id > after`, in order of id, at most `limit` (≤ INDEX_BATCH). Stable while the directory changes. */
+  children(parent: NodeId, after: number, limit: number): NodeRow[];
+  hasChildren(parent: NodeId): boolean;
+  /** Fails (throws) when the name is taken. */
+  insert(fields: NodeFields): NodeRow;
+  update(id: NodeId, change: Partial<Omit<NodeFields, 'parent' | 'name'>>): void;
+  /** Gives the node a new parent and name; the new name must be free. */
+  move(id: NodeId, parent: NodeId, name: string): void;
+  /** Takes the node's name away. */
+  detach(id: NodeId): void;
+  /** Deletes the row, and at most INDEX_BATCH of the rows below it; true when nothing below it is left. Contents are not touched. */
+  remove(id: NodeId): boolean;
+  /** Detached rows (what a crash or the last mount left), at most `limit`. */
+  detached(limit: number): NodeRow[];
+  /**
+   * Brings one page of a listing into the rows of `parent`: unchanged versions get `validatedAtMs = startedAtMs` (and
+   * size and times of incomplete rows), a file with another ETag (or kind) gets a new row and its old row is detached, new
+   * names are inserted. Rows that are dirty, or validated at or after `startedAtMs` (a local change made while the listing ran), are left
+   * alone. A directory row stays as it is but for `validatedAtMs`. The whole page is one transaction.
+   */
+  applyListing(parent: NodeId, names: readonly ListedName[], startedAtMs: number): readonly Replacement[];
+  /**
+   * After the last page: rows of `parent` that no page named (clean, `validatedAtMs < startedAtMs`), at most INDEX_BATCH of
+   * them; they are detached and returned. Call until it returns none, then set `listedAtMs`.
+   */
+  sweep(parent: NodeId, startedAtMs: number): readonly NodeRow[];
+  count(): number;
+}
+
+/** What the block cache has of one content. */
+export interface ContentRow {
+  readonly id: ContentId;
+  readonly sizeBytes: number;
+  /** One CRC-32 per block, 0 = block absent (a true CRC of 0 is stored as 1). */
+  readonly checksums: Uint32Array;
+  /** Bytes of present blocks. */
+  readonly presentBytes: number;
+  /** Last use, ms since the epoch. */
+  readonly usedAtMs: number;
+}
+
+export interface ContentTable {
+  /** A new id, never used before. The row appears with the first `put`. */
+  allocate(): ContentId;
+  get(id: ContentId): ContentRow | undefined;
+  put(row: ContentRow): void;
+  /** Several at once, in one transaction (last-use times of contents that were read). */
+  touch(uses: ReadonlyMap<ContentId, number>): void;
+  delete(ids: readonly ContentId[]): void;
+  /** The least recently used first, at most `limit`. */
+  oldest(limit: number): readonly Pick<ContentRow, 'id' | 'presentBytes' | 'usedAtMs'>[];
+  totalPresentBytes(): number;
+  deleteAll(): void;
+}
+
+/** A staging file: changes of one node that the bucket does not have yet. */
+export interface StagingRow {
+  readonly node: NodeId;
+  /** File name within the staging directory. */
+  readonly file: string;
+  /** How much of the node's old content (from offset 0) still shows through where the staging file has holes. */
+  readonly baseSizeBytes: number;
+  readonly createdAtMs: number;
+  /** The last upload error, in words, or undefined. */
+  readonly error: string | undefined;
+}
+
+/** A change of the bucket's namespace that was begun and must be finished, whatever happens in between. */
+export type IntentAction =
+  | { readonly kind: 'rename'; readonly node: NodeId; readonly fromKey: string; readonly toKey: string }
+  | { readonly kind: 'renameTree'; readonly node: NodeId; readonly fromPrefix: string; readonly toPrefix: string }
+  | { readonly kind: 'delete'; readonly key: string };
+
+export interface IntentRow {
+  readonly id: number;
+  readonly action: IntentAction;
+  readonly createdAtMs: number;
+  readonly error: string | undefined;
+}
+
+export interface PendingTable {
+  putStaging(row: StagingRow): void;
+  getStaging(node: NodeId): StagingRow | undefined;
+  deleteStaging(node: NodeId): void;
+  /** In order of creation, after the given node id, at most `limit`. */
+  stagings(afterNode: number, limit: number): readonly StagingRow[];
+  addIntent(action: IntentAction, createdAtMs: number): number;
+  failIntent(id: number, error: string): void;
+  deleteIntent(id: number): void;
+  /** In order of creation. */
+  intents(afterId: number, limit: number): readonly IntentRow[];
+  counts(): { readonly stagings: number; readonly intents: number };
+}
+
+export interface Index {
+  readonly nodes: NodeTable;
+  readonly contents: ContentTable;
+  readonly pending: PendingTable;
+  /** Small facts that survive: format version, what an endpoint supports, bus position. */
+  getFact(name: string): string | undefined;
+  setFact(name: string, value: string): void;
+  /** All or nothing; may be nested. */
+  transaction<T>(body: () => T): T;
+  /** Resolves when everything committed before the call is on stable storage. Calls made meanwhile share one fdatasync. */
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The database is damaged or made by a newer version; `message` says what to do. */
+export class IndexError extends Error {
+  readonly reason: 'damaged' | 'newer' | 'busy';
+  constructor(reason: 'damaged' | 'newer' | 'busy', message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'IndexError';
+    this.reason = reason;
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * Transfers: bytes between the bucket, the block cache and staging files. Single-flight, pinned to one version, bounded in
+ * memory and connections. Knows neither nodes nor errno.
+ */
+import type { Extent } from '../base/extents.ts';
+import type { ContentId } from '../base/ids.ts';
+import type { Slice } from '../cache/contract.ts';
+import type { ObjectAttributes, ObjectHead } from '../store/contract.ts';
+
+/** One object version to read. */
+export interface Source {
+  /** Asked for at each request: a rename moves the object while readers have it open. */
+  readonly key: () => string;
+  readonly etag: string;
+  readonly sizeBytes: number;
+  readonly content: ContentId;
+}
+
+/**
+ * Reads of one version. A version that was replaced in the bucket meanwhile rejects with the store's `PreconditionFailed`;
+ * one that was deleted, with `NotFound`. What is cached stays readable in both cases.
+ */
+export interface ContentReader {
+  readonly source: Source;
+  /** Up to `lengthBytes` from `offset`; shorter only at the end of the object. Starts read-ahead when reads look sequential. */
+  read(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Slice>;
+  /** The same, as bytes (for callers that need them in memory; at most 8 MiB at once). */
+  readBytes(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /** Resolves when the whole object is in the cache, true, or cannot be kept there, false. */
+  fetchAll(signal?: AbortSignal): Promise<boolean>;
+  readonly isComplete: boolean;
+  /** Ends read-ahead; reads under way finish. */
+  close(): void;
+}
+
+export interface Downloader {
+  /**
+   * GET of the first block of a key that nobody listed: attributes and content in one round trip. The bytes go into the cache
+   * under `allocate()`'s id when kept. An empty object costs one further HEAD on stores that answer a range with 416.
+   */
+  first(
+    key: string,
+    allocate: () => ContentId,
+    signal?: AbortSignal,
+  ): Promise<{ readonly head: ObjectHead; readonly content: ContentId }>;
+  open(source: Source): Promise<ContentReader>;
+  /** Bytes held in memory now, and the limit. */
+  usage(): { readonly memoryBytes: number; readonly memoryLimitBytes: number; readonly inFlight: number };
+  close(): Promise<void>;
+}
+
+export interface UploadJob {
+  readonly key: string;
+  /** Open staging file; read with positions, never closed here. */
+  readonly fd: number;
+  readonly sizeBytes: number;
+  readonly attributes: ObjectAttributes;
+  /** Create only (O_EXCL): fails with `PreconditionFailed` when the key exists, where the store can. */
+  readonly exclusive: boolean;
+  /** Hex MD5 of the whole content, when the caller has it. */
+  readonly md5: string | undefined;
+  /**
+   * The version in the bucket whose bytes the file repeats outside of `changed`; absent: everything is new. Parts without a
+   * change are copied on the server.
+   */
+  readonly base:
+    | { readonly key: string; readonly etag: string; readonly sizeBytes: number; readonly changed: readonly Extent[] }
+    | undefined;
+  /** Makes the staging file hold `[offset, offset + length)` before it is read (fills in old content). */
+  readonly prepare: (offset: number, lengthBytes: number) => Promise<void>;
+  readonly signal?: AbortSignal;
+}
+
+export interface UploadResult {
+  readonly etag: string;
+  readonly lastModifiedMs: number | undefined;
+  readonly multipart: boolean;
+}
+
+export interface Uploader {
+  /** PUT when small, multipart in parallel when large. On failure nothing is left behind in the bucket (multipart aborted). */
+  upload(job: UploadJob): Promise<UploadResult>;
+  /** Hex MD5 of a file, read in pieces without blocking the JavaScript thread for long. */
+  digest(fd: number, sizeBytes: number): Promise<string>;
+}
+
+export interface Mover {
+  /** Server-side copy of any size (parts above 5 GiB, in parallel). */
+  copy(
+    fromKey: string,
+    toKey: string,
+    object: { readonly etag: string; readonly sizeBytes: number },
+    attributes: ObjectAttributes | undefined,
+  ): Promise<UploadResult>;
+  /** Deletes one key. Calls within a few milliseconds share one batch request. */
+  delete(key: string): Promise<void>;
+  /**
+   * Moves everything below a prefix: lists, copies in parallel, and deletes the originals when all copies are there. May be repeated
+   * after a crash: what was copied is copied again, what was deleted stays deleted. Resolves with the number of objects.
+   */
+  moveTree(fromPrefix: string, toPrefix: string): Promise<number>;
+}
