@@ -41,6 +41,12 @@ export interface NodeFields {
   readonly atime: Timespec | undefined;
   /** undefined: not in the bucket under this name (an implied directory, or a file that was never uploaded). */
   readonly etag: string | undefined;
+  /**
+   * The bucket's Last-Modified of the version the row describes, ms since the epoch; undefined: not known (an upload's answer does not
+   * tell it). The ETag names the bytes only: a copy onto itself (chmod, utimes by another server) keeps the ETag and changes the metadata,
+   * and shows in Last-Modified alone.
+   */
+  readonly lastModifiedMs: number | undefined;
   /** Key of a directory's marker object relative to the directory's own prefix: '' for `dir/`, '_$folder$' for that form. */
   readonly marker: string | undefined;
   /** Where the block cache keeps the bytes of this version; undefined until first used. */
@@ -101,8 +107,9 @@ export interface NodeTable {
   /** Detached rows (what a crash or the last mount left), at most `limit`. */
   detached(limit: number): NodeRow[];
   /**
-   * Brings one page of a listing into the rows of `parent`: unchanged versions get `validatedAtMs = startedAtMs` (and
-   * size and times of incomplete rows), a file with another ETag (or kind) gets a new row and its old row is detached, new
+   * Brings one page of a listing into the rows of `parent`: unchanged versions (same ETag) get `validatedAtMs = startedAtMs` (and
+   * size and times of incomplete rows); where Last-Modified differs from the row's (and the row's was known) the row also
+   * becomes incomplete, since its metadata may have changed; an unknown one is taken over. A file with another ETag (or kind) gets a new row and its old row is detached, new
    * names are inserted. Rows that are dirty, or validated at or after `startedAtMs` (a local change made while the listing ran), are left
    * alone. A directory row stays as it is but for `validatedAtMs`. The whole page is one transaction.
    */
