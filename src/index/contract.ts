@@ -7,6 +7,7 @@
  * worker thread, and durability where it is owed is `sync()`, an fdatasync of the WAL on the thread pool.
  */
 import type { Timespec } from '../base/clock.ts';
+import type { Extent } from '../base/extents.ts';
 import type { ContentId, NodeId } from '../base/ids.ts';
 
 /** Upper bound of rows in one call. */
@@ -59,6 +60,11 @@ export interface NodeFields {
   readonly extras: NodeExtras | undefined;
   /** Of a symbolic link, once known. */
   readonly target: string | undefined;
+  /**
+   * The object's Last-Modified as last seen, undefined when not known. Listings compare it (in whole seconds): metadata can change while
+   * the ETag stays, as a COPY onto itself does. An `update` that names `etag` and not this forgets it.
+   */
+  readonly lastModifiedMs?: number | undefined;
   /** When the bucket last vouched for this row, ms since the epoch. */
   readonly validatedAtMs: number;
   /** Of a directory: when its last complete listing began, ms since the epoch. 0: never. */
@@ -73,7 +79,12 @@ export interface NodeRow extends NodeFields {
 
 /** One name of a listing page, already translated from keys. */
 export type ListedName =
-  | { readonly kind: 'directory'; readonly name: string }
+  | {
+      readonly kind: 'directory';
+      readonly name: string;
+      /** See `NodeFields.marker`, where the listing of the parent shows one. */
+      readonly marker?: string;
+    }
   | {
       readonly kind: 'file';
       readonly name: string;
@@ -89,6 +100,12 @@ export interface Replacement {
   readonly newId: NodeId;
 }
 
+export interface Sweep {
+  readonly detached: readonly NodeRow[];
+  /** Where to continue; undefined: done. */
+  readonly next: number | undefined;
+}
+
 export interface NodeTable {
   get(id: NodeId): NodeRow | undefined;
   child(parent: NodeId, name: string): NodeRow | undefined;
@@ -102,7 +119,10 @@ export interface NodeTable {
   move(id: NodeId, parent: NodeId, name: string): void;
   /** Takes the node's name away. */
   detach(id: NodeId): void;
-  /** Deletes the row, and at most INDEX_BATCH of the rows below it; true when nothing below it is left. Contents are not touched. */
+  /**
+   * Deletes at most INDEX_BATCH of the rows below the node and, when none is left, the row itself: true. Otherwise the row is detached and the
+   * answer false: call again. Contents are not touched.
+   */
   remove(id: NodeId): boolean;
   /** Detached rows (what a crash or the last mount left), at most `limit`. */
   detached(limit: number): NodeRow[];
@@ -115,10 +135,10 @@ export interface NodeTable {
    */
   applyListing(parent: NodeId, names: readonly ListedName[], startedAtMs: number): readonly Replacement[];
   /**
-   * After the last page: rows of `parent` that no page named (clean, `validatedAtMs < startedAtMs`), at most INDEX_BATCH of
-   * them; they are detached and returned. Call until it returns none, then set `listedAtMs`.
+   * After the last page: detaches rows of `parent` that no page named (clean, `validatedAtMs < startedAtMs`) and returns them. Looks at
+   * INDEX_BATCH rows with `id > after`: start with 0, go on with `next` until that is undefined, then set `listedAtMs`.
    */
-  sweep(parent: NodeId, startedAtMs: number): readonly NodeRow[];
+  sweep(parent: NodeId, startedAtMs: number, after: number): Sweep;
   count(): number;
 }
 
@@ -158,6 +178,13 @@ export interface StagingRow {
   readonly createdAtMs: number;
   /** The last upload error, in words, or undefined. */
   readonly error: string | undefined;
+  /** What the last fsync made safe against loss of power; undefined: nothing yet. */
+  readonly durable: DurableStaging | undefined;
+}
+
+export interface DurableStaging {
+  readonly baseSizeBytes: number;
+  readonly present: readonly Extent[];
 }
 
 /** A change of the bucket's namespace that was begun and must be finished, whatever happens in between. */
@@ -176,7 +203,14 @@ export interface IntentRow {
 export interface PendingTable {
   putStaging(row: StagingRow): void;
   getStaging(node: NodeId): StagingRow | undefined;
+  /** With its extents. */
   deleteStaging(node: NodeId): void;
+  /** Notes one extent that the staging file holds; stored extents that start within it, or at its end, become part of it. */
+  putExtent(node: NodeId, extent: Extent): void;
+  /** Replaces all extents of the node. */
+  setExtents(node: NodeId, extents: readonly Extent[]): void;
+  /** In order of position. */
+  extents(node: NodeId): readonly Extent[];
   /** In order of creation, after the given node id, at most `limit`. */
   stagings(afterNode: number, limit: number): readonly StagingRow[];
   addIntent(action: IntentAction, createdAtMs: number): number;

@@ -6,12 +6,20 @@ import type { Extents } from '../base/extents.ts';
 import type { NodeId } from '../base/ids.ts';
 import type { IntentAction, IntentRow } from '../index/contract.ts';
 
-/** Partial writes are filled up to multiples of this from the old content, so that holes in the file are exactly what is missing. */
-export const STAGING_BLOCK_BYTES = 4096;
+/** More extents than this in one staging file, and writes are widened to STAGING_BLOCK_BYTES so that their number stays bounded. */
+export const STAGING_EXTENTS_LIMIT = 1024;
+
+/** What `missingForWrite` widens a write to, in a staging file of very many extents. */
+export const STAGING_BLOCK_BYTES = 256 * 1024;
 
 /**
- * The changed content of one node, as a sparse file. What `present` does not cover is, below `baseSizeBytes`, still the old
- * content's, and above it zero. `present` can be rebuilt from the file itself with SEEK_DATA after a crash.
+ * The changed content of one node, as a sparse file of the same size. What `present` does not cover is, below `baseSizeBytes`,
+ * still the old content's, and above it zero.
+ *
+ * Order of a write: fill what `missingForWrite` names (nothing, as a rule: extents are exact to the byte), then `writeBy`. It
+ * waits for fills and writes of the same bytes, and resolves when the bytes are in the file *and* the index says so: a write may
+ * be acknowledged then, and survives a crash of this process. A fill that meets a write waits for it and leaves its bytes alone.
+ * Order of a read: fill what `missing` names, then read from `fd`.
  */
 export interface Staging {
   readonly node: NodeId;
@@ -19,10 +27,11 @@ export interface Staging {
   readonly path: string;
   /** Current size of the file as its users see it. */
   readonly sizeBytes: number;
+  /** Shrinks with truncations, never grows again until `noteUploaded`. At most sizeBytes. */
   readonly baseSizeBytes: number;
-  /** Bytes that the staging file holds, aligned to STAGING_BLOCK_BYTES except at the end. */
+  /** Bytes that need nothing of the old content. Covers everything from `baseSizeBytes` on. */
   readonly present: Extents;
-  /** Bytes that differ, or may differ, from the old content. A subset of present, plus everything past `baseSizeBytes`. */
+  /** Bytes that differ, or may differ, from the old content. A subset of present. After a crash: all of present. */
   readonly dirty: Extents;
   /** Grows with every change; equal values mean nothing was changed in between. */
   readonly version: number;
@@ -30,18 +39,31 @@ export interface Staging {
   readonly isComplete: boolean;
   /** Parts of `[offset, offset + length)` that must come from the old content before the range can be read. */
   missing(offset: number, lengthBytes: number): { offset: number; lengthBytes: number }[];
-  /** The parts of the old content that must be filled in before `[offset, offset + length)` is written: at most two blocks. */
+  /** Parts of the old content that must be filled in before `[offset, offset + length)` is written. */
   missingForWrite(offset: number, lengthBytes: number): { offset: number; lengthBytes: number }[];
   /** Old content for a missing range: present, not dirty. Bytes that became present meanwhile are not overwritten. */
   fill(offset: number, bytes: Uint8Array): Promise<void>;
-  /** To be called after bytes were written to `fd` by somebody else (the driver). */
-  noteWritten(offset: number, lengthBytes: number): void;
+  /**
+   * A write by somebody else (the driver): `put` writes exactly these bytes to `fd` and rejects when it could not; nothing is noted then
+   * but what was present before (bytes written in part over present ones stay, as after a failed pwrite).
+   */
+  writeBy(offset: number, lengthBytes: number, put: (fd: number) => Promise<void>): Promise<void>;
   write(offset: number, bytes: Uint8Array): Promise<void>;
   truncate(sizeBytes: number): Promise<void>;
-  /** fdatasync. */
+  /**
+   * For a complete file that others write to unseen (FUSE passthrough): looks at size and times of the file, and when they changed since
+   * the last look, everything is dirty. Returns whether they did.
+   */
+  noteUnseenWrites(): Promise<boolean>;
+  /** Everything written before the call survives a loss of power: file and index are flushed. */
   sync(): Promise<void>;
-  /** Everything up to `version` is in the bucket now: dirty becomes empty if nothing changed since. Returns whether it did. */
+  /**
+   * Everything up to `version` is in the bucket now. If nothing changed since, dirty becomes empty, all of the content is base, and the answer is
+   * true. (Whether a recovered staging file is still owed to the bucket, the node's `dirty` says.)
+   */
   noteUploaded(version: number): boolean;
+  /** Keeps `fd` open until the returned function is called, across `discard` and `detach` too. */
+  hold(): () => void;
 }
 
 export interface Journal {
@@ -53,9 +75,15 @@ export interface Journal {
   noteFailure(node: NodeId, error: string): void;
   /** Closes and deletes the staging file and its row (nothing to upload any more). */
   discard(node: NodeId): Promise<void>;
-  /** Like discard, but leaves the file at `path` for the caller to take over (the block cache adopts it). */
+  /**
+   * Like discard, but leaves the file at `path` for the caller to take over (the block cache adopts it). Only for content that is in the bucket:
+   * after a crash the file is deleted.
+   */
   detach(node: NodeId): Promise<{ readonly path: string; readonly sizeBytes: number }>;
-  /** Reopens the staging files that the last run left. Files without a row are moved to `lost+found` and logged, never deleted. */
+  /**
+   * Reopens the staging files that the last run left; called once, before `stage`. Files without a row are moved to `lost+found` and logged, never
+   * deleted. So are files that were never synced when the machine (not just the process) went down: their bytes cannot be trusted.
+   */
   recover(): Promise<readonly Staging[]>;
   begin(action: IntentAction): number;
   fail(id: number, error: string): void;
