@@ -106,6 +106,12 @@ export interface Sweep {
   readonly next: number | undefined;
 }
 
+export interface AppliedListing {
+  readonly replacements: readonly Replacement[];
+  /** Number of names that had no row. */
+  readonly added: number;
+}
+
 export interface NodeTable {
   get(id: NodeId): NodeRow | undefined;
   child(parent: NodeId, name: string): NodeRow | undefined;
@@ -133,7 +139,7 @@ export interface NodeTable {
    * names are inserted. Rows that are dirty, or validated at or after `startedAtMs` (a local change made while the listing ran), are left
    * alone. A directory row stays as it is but for `validatedAtMs`. The whole page is one transaction.
    */
-  applyListing(parent: NodeId, names: readonly ListedName[], startedAtMs: number): readonly Replacement[];
+  applyListing(parent: NodeId, names: readonly ListedName[], startedAtMs: number): AppliedListing;
   /**
    * After the last page: detaches rows of `parent` that no page named (clean, `validatedAtMs < startedAtMs`) and returns them. Looks at
    * INDEX_BATCH rows with `id > after`: start with 0, go on with `next` until that is undefined, then set `listedAtMs`.
