@@ -45,7 +45,8 @@ export interface NodeFields {
   /**
    * The bucket's Last-Modified of the version the row describes, ms since the epoch; undefined: not known (an upload's answer does not
    * tell it). The ETag names the bytes only: a copy onto itself (chmod, utimes by another server) keeps the ETag and changes the metadata,
-   * and shows in Last-Modified alone.
+   * and shows in Last-Modified alone. Listings compare it in whole seconds, since HEAD has no more. An `update` that names `etag` and
+   * not this forgets it.
    */
   readonly lastModifiedMs: number | undefined;
   /** Key of a directory's marker object relative to the directory's own prefix: '' for `dir/`, '_$folder$' for that form. */
@@ -60,11 +61,6 @@ export interface NodeFields {
   readonly extras: NodeExtras | undefined;
   /** Of a symbolic link, once known. */
   readonly target: string | undefined;
-  /**
-   * The object's Last-Modified as last seen, undefined when not known. Listings compare it (in whole seconds): metadata can change while
-   * the ETag stays, as a COPY onto itself does. An `update` that names `etag` and not this forgets it.
-   */
-  readonly lastModifiedMs?: number | undefined;
   /** When the bucket last vouched for this row, ms since the epoch. */
   readonly validatedAtMs: number;
   /** Of a directory: when its last complete listing began, ms since the epoch. 0: never. */
