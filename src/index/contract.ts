@@ -132,8 +132,10 @@ export interface NodeTable {
    * Brings one page of a listing into the rows of `parent`: unchanged versions (same ETag) get `validatedAtMs = startedAtMs` (and
    * size and times of incomplete rows); where Last-Modified differs from the row's (and the row's was known) the row also
    * becomes incomplete, since its metadata may have changed; an unknown one is taken over. A file with another ETag (or kind) gets a new row and its old row is detached, new
-   * names are inserted. Rows that are dirty, or validated at or after `startedAtMs` (a local change made while the listing ran), are left
-   * alone. A directory row stays as it is but for `validatedAtMs`. The whole page is one transaction.
+   * names are inserted. The same ETag with another Last-Modified makes the row incomplete: somebody replaced the metadata. A listed file
+   * says nothing against a symbolic link. Rows that are dirty, or validated at or after `startedAtMs` (a local change made while
+   * the listing ran), are left alone. A directory row stays as it is but for `validatedAtMs` and `marker`; a new one has mtime 0.
+   * A name listed as both is a directory. The whole page is one transaction.
    */
   applyListing(parent: NodeId, names: readonly ListedName[], startedAtMs: number): AppliedListing;
   /**
@@ -213,7 +215,7 @@ export interface PendingTable {
   setExtents(node: NodeId, extents: readonly Extent[]): void;
   /** In order of position. */
   extents(node: NodeId): readonly Extent[];
-  /** In order of creation, after the given node id, at most `limit`. */
+  /** In order of node id, after the given one, at most `limit`. */
   stagings(afterNode: number, limit: number): readonly StagingRow[];
   addIntent(action: IntentAction, createdAtMs: number): number;
   failIntent(id: number, error: string): void;

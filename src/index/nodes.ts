@@ -1,0 +1,138 @@
+import type { Database, Statement } from 'better-sqlite3';
+import { assert } from '../base/assert.ts';
+import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
+import {
+  type AppliedListing,
+  INDEX_BATCH,
+  type ListedName,
+  type NodeFields,
+  type NodeRow,
+  type NodeTable,
+  type Sweep,
+} from './contract.ts';
+import { ListingWriter } from './listing.ts';
+import { KIND_CODES, type NodeRecord, toRow, toValues, VALUE_COLUMNS } from './node-row.ts';
+
+export class SqliteNodes implements NodeTable {
+  readonly #get: Statement<[number], NodeRecord>;
+  readonly #child: Statement<[number, string], NodeRecord>;
+  readonly #children: Statement<[number, number, number], NodeRecord>;
+  readonly #childIds: Statement<[number, number], { id: number; kind: number }>;
+  readonly #anyChild: Statement<[number], unknown>;
+  readonly #insert: Statement;
+  readonly #update: Statement;
+  readonly #move: Statement<[number, string, number]>;
+  readonly #detach: Statement<[number]>;
+  readonly #delete: Statement<[number]>;
+  readonly #detached: Statement<[number], NodeRecord>;
+  readonly #count: Statement<[], number>;
+  readonly #removeAll: (id: NodeId) => boolean;
+  readonly #listing: ListingWriter;
+
+  constructor(db: Database) {
+    const places = VALUE_COLUMNS.map(() => '?').join(', ');
+    this.#get = db.prepare('SELECT * FROM nodes WHERE id = ?');
+    this.#child = db.prepare('SELECT * FROM nodes WHERE parent = ? AND name = ?');
+    this.#children = db.prepare('SELECT * FROM nodes WHERE parent = ? AND id > ? ORDER BY id LIMIT ?');
+    this.#childIds = db.prepare('SELECT id, kind FROM nodes WHERE parent = ? LIMIT ?');
+    this.#anyChild = db.prepare('SELECT 1 FROM nodes WHERE parent = ? LIMIT 1');
+    this.#insert = db.prepare(`INSERT INTO nodes (parent, name, ${VALUE_COLUMNS.join(', ')}) VALUES (?, ?, ${places})`);
+    this.#update = db.prepare(
+      `UPDATE nodes SET ${VALUE_COLUMNS.map((column) => `${column} = ?`).join(', ')} WHERE id = ?`,
+    );
+    this.#move = db.prepare('UPDATE nodes SET parent = ?, name = ? WHERE id = ?');
+    this.#detach = db.prepare('UPDATE nodes SET parent = NULL WHERE id = ?');
+    this.#delete = db.prepare('DELETE FROM nodes WHERE id = ?');
+    this.#detached = db.prepare(
+      `SELECT * FROM nodes WHERE parent IS NULL AND id > ${ROOT_NODE_ID} ORDER BY id LIMIT ?`,
+    );
+    this.#count = db.prepare<[], number>("SELECT value FROM counters WHERE name = 'nodes'").pluck();
+    this.#removeAll = db.transaction((id: NodeId) => this.#removeTree(id));
+    this.#listing = new ListingWriter(db);
+  }
+
+  get(id: NodeId): NodeRow | undefined {
+    const record = this.#get.get(id);
+    return record && toRow(record);
+  }
+
+  child(parent: NodeId, name: string): NodeRow | undefined {
+    const record = this.#child.get(parent, name);
+    return record && toRow(record);
+  }
+
+  children(parent: NodeId, after: number, limit: number): NodeRow[] {
+    return this.#children.all(parent, after, Math.min(limit, INDEX_BATCH)).map(toRow);
+  }
+
+  hasChildren(parent: NodeId): boolean {
+    return this.#anyChild.get(parent) !== undefined;
+  }
+
+  insert(fields: NodeFields): NodeRow {
+    const { lastInsertRowid } = this.#insert.run(fields.parent ?? null, fields.name, ...toValues(fields));
+    return { ...fields, id: Number(lastInsertRowid) as NodeId };
+  }
+
+  update(id: NodeId, change: Partial<Omit<NodeFields, 'parent' | 'name'>>): void {
+    const row = this.get(id);
+    if (row === undefined) return;
+    const forgotten = 'etag' in change ? { lastModifiedMs: undefined } : {};
+    this.#update.run(...toValues({ ...row, ...forgotten, ...change }), id);
+  }
+
+  move(id: NodeId, parent: NodeId, name: string): void {
+    assert(id !== ROOT_NODE_ID, 'the root does not move');
+    this.#move.run(parent, name, id);
+  }
+
+  detach(id: NodeId): void {
+    assert(id !== ROOT_NODE_ID, 'the root has no name to lose');
+    this.#detach.run(id);
+  }
+
+  remove(id: NodeId): boolean {
+    assert(id !== ROOT_NODE_ID, 'the root stays');
+    return this.#removeAll(id);
+  }
+
+  detached(limit: number): NodeRow[] {
+    return this.#detached.all(Math.min(limit, INDEX_BATCH)).map(toRow);
+  }
+
+  applyListing(parent: NodeId, names: readonly ListedName[], startedAtMs: number): AppliedListing {
+    return this.#listing.apply(parent, names, startedAtMs);
+  }
+
+  sweep(parent: NodeId, startedAtMs: number, after: number): Sweep {
+    return this.#listing.sweep(parent, startedAtMs, after);
+  }
+
+  count(): number {
+    return this.#count.get() ?? 0;
+  }
+
+  /** The row itself goes last: were it gone first, a crash would leave the rows below it where nobody finds them. */
+  #removeTree(id: NodeId): boolean {
+    const budget = { left: INDEX_BATCH };
+    const isAll = this.#removeBelow(id, budget);
+    if (isAll) this.#delete.run(id);
+    else this.#detach.run(id);
+    return isAll;
+  }
+
+  /** Depth first, children before parents. As deep as keys are: at most 512 levels. */
+  #removeBelow(parent: number, budget: { left: number }): boolean {
+    for (;;) {
+      // One row more than may go, to learn whether that was all.
+      const children = this.#childIds.all(parent, budget.left + 1);
+      if (children.length === 0) return true;
+      for (const child of children) {
+        if (child.kind === KIND_CODES.directory && !this.#removeBelow(child.id, budget)) return false;
+        if (budget.left === 0) return false;
+        budget.left -= 1;
+        this.#delete.run(child.id);
+      }
+    }
+  }
+}

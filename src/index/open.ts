@@ -1,0 +1,136 @@
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
+import Database from 'better-sqlite3';
+import type { Logger } from '../base/log.ts';
+import { Checkpointer } from './checkpoint.ts';
+import { SqliteContents } from './contents.ts';
+import { type Index, IndexError } from './contract.ts';
+import { SqliteFacts } from './facts.ts';
+import { SqliteNodes } from './nodes.ts';
+import { SqlitePending } from './pending.ts';
+import { migrate } from './schema.ts';
+import { WalSync } from './wal-sync.ts';
+
+export interface IndexOptions {
+  /** Absolute path of the database. Its directory is created 0700 when missing. `-wal`, `-shm` and `.lock` files appear beside it. */
+  readonly path: string;
+  readonly log: Logger;
+  /** The write-ahead log is cut back when it is larger. Also what a start after a crash has to read at most, about. */
+  readonly walLimitBytes?: number;
+}
+
+const WAL_LIMIT_BYTES = 32 * 1024 * 1024;
+const CACHE_KIB = 16 * 1024;
+
+/** Only the checkpoint thread can be in the way, for some milliseconds. */
+const BUSY_TIMEOUT_MS = 2000;
+
+/**
+ * Opens the index, or creates it. Throws IndexError: `busy` when another process has it, `newer`, `damaged`. Damage is noticed when it
+ * is met, here or later (SqliteError, code SQLITE_CORRUPT): looking for it would read the whole database at each start.
+ */
+export function openIndex(options: IndexOptions): Index {
+  mkdirSync(dirname(options.path), { recursive: true, mode: 0o700 });
+  const lock = takeLock(options.path);
+  try {
+    return openLocked(options, lock);
+  } catch (error) {
+    lock.close();
+    throw isDamage(error) ? damaged(options.path, error) : error;
+  }
+}
+
+function openLocked(options: IndexOptions, lock: Database.Database): Index {
+  const { path, log } = options;
+  const isNew = !existsSync(path);
+  const db = new Database(path, { timeout: BUSY_TIMEOUT_MS });
+  try {
+    db.pragma('journal_mode = WAL');
+    db.pragma('synchronous = NORMAL');
+    db.pragma('wal_autocheckpoint = 0');
+    db.pragma(`cache_size = -${CACHE_KIB}`);
+    db.pragma('temp_store = MEMORY');
+    migrate(db);
+    const tables = {
+      nodes: new SqliteNodes(db),
+      contents: new SqliteContents(db),
+      pending: new SqlitePending(db),
+    };
+    flushNow(`${path}-wal`);
+    if (isNew) flushNow(dirname(path));
+    const checkpointer = new Checkpointer({ path, walLimitBytes: options.walLimitBytes ?? WAL_LIMIT_BYTES }, log);
+    return assemble(db, lock, tables, new WalSync(path), checkpointer);
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+function assemble(
+  db: Database.Database,
+  lock: Database.Database,
+  tables: Pick<Index, 'nodes' | 'contents' | 'pending'>,
+  walSync: WalSync,
+  checkpointer: Checkpointer,
+): Index {
+  const facts = new SqliteFacts(db);
+  const run = db.transaction((body: () => unknown) => body());
+  let closing: Promise<void> | undefined;
+  const close = async () => {
+    await walSync.close();
+    await checkpointer.stop();
+    db.close();
+    lock.close();
+  };
+  return {
+    ...tables,
+    getFact: (name) => facts.get(name),
+    setFact: (name, value) => facts.set(name, value),
+    transaction: <T>(body: () => T) => run(body) as T,
+    sync: () => walSync.sync(),
+    close: () => {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+/**
+ * One process owns the index. The lock is an open transaction on a database beside it, in the end an fcntl lock: the kernel drops it with the
+ * process, however that ends. The index itself cannot be locked like this, since the checkpoint thread has it open too.
+ */
+function takeLock(path: string): Database.Database {
+  const lock = new Database(`${path}.lock`, { timeout: 0 });
+  try {
+    lock.exec('BEGIN EXCLUSIVE');
+    return lock;
+  } catch (error) {
+    lock.close();
+    if (!isCode(error, 'SQLITE_BUSY')) throw error;
+    throw new IndexError('busy', `the index ${path} is in use by another tsfs process`, error);
+  }
+}
+
+function damaged(path: string, cause: unknown): IndexError {
+  const advice = 'move it and its -wal file away: tsfs rebuilds it from the bucket';
+  return new IndexError('damaged', `the index ${path} is damaged; ${advice}`, cause);
+}
+
+function isDamage(error: unknown): boolean {
+  return isCode(error, 'SQLITE_CORRUPT') || isCode(error, 'SQLITE_NOTADB');
+}
+
+/** Extended codes begin with the plain one: SQLITE_BUSY_RECOVERY, SQLITE_CORRUPT_INDEX. */
+function isCode(error: unknown, code: string): boolean {
+  return error instanceof Database.SqliteError && error.code.startsWith(code);
+}
+
+/** Once, at the start, when nobody waits yet. */
+function flushNow(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

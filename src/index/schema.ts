@@ -1,0 +1,113 @@
+/** Tables and their migrations. A migration is never edited once released: a new one is appended. */
+import type { Database } from 'better-sqlite3';
+import { FIRST_NODE_ID, ROOT_NODE_ID } from '../base/ids.ts';
+import { IndexError } from './contract.ts';
+
+/**
+ * Column order matters: what every lookup needs comes first, long and rare values last, so that they spill to overflow pages alone.
+ * `nodes_by_name` treats NULL parents (detached nodes) as distinct. `nodes_by_parent` ends with the rowid, as every SQLite index does:
+ * children in order of id are one range of it. Counters are kept by triggers, because count(*) and sum() walk the whole table.
+ */
+const VERSION_1 = `
+  CREATE TABLE nodes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    parent INTEGER,
+    name TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL DEFAULT 0,
+    mode INTEGER,
+    uid INTEGER,
+    gid INTEGER,
+    mtime_sec INTEGER NOT NULL DEFAULT 0,
+    mtime_nsec INTEGER NOT NULL DEFAULT 0,
+    ctime_sec INTEGER,
+    ctime_nsec INTEGER,
+    atime_sec INTEGER,
+    atime_nsec INTEGER,
+    complete INTEGER NOT NULL DEFAULT 0,
+    dirty INTEGER NOT NULL DEFAULT 0,
+    validated_at_ms INTEGER NOT NULL DEFAULT 0,
+    listed_at_ms INTEGER NOT NULL DEFAULT 0,
+    last_modified_ms INTEGER,
+    content INTEGER,
+    etag TEXT,
+    marker TEXT,
+    md5 TEXT,
+    target TEXT,
+    extras TEXT
+  ) STRICT;
+  CREATE UNIQUE INDEX nodes_by_name ON nodes (parent, name);
+  CREATE INDEX nodes_by_parent ON nodes (parent);
+
+  CREATE TABLE contents (
+    id INTEGER PRIMARY KEY,
+    size_bytes INTEGER NOT NULL,
+    present_bytes INTEGER NOT NULL,
+    used_at_ms INTEGER NOT NULL,
+    checksums BLOB NOT NULL
+  ) STRICT;
+  CREATE INDEX contents_by_use ON contents (used_at_ms);
+
+  CREATE TABLE stagings (
+    node INTEGER PRIMARY KEY,
+    file TEXT NOT NULL,
+    base_size_bytes INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    error TEXT,
+    durable TEXT
+  ) STRICT;
+  CREATE TABLE staging_extents (
+    node INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    end INTEGER NOT NULL,
+    PRIMARY KEY (node, start)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE intents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    action TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    error TEXT
+  ) STRICT;
+
+  CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  INSERT INTO counters VALUES ('nodes', 0), ('content_bytes', 0), ('next_content', 1);
+  CREATE TRIGGER nodes_inserted AFTER INSERT ON nodes BEGIN
+    UPDATE counters SET value = value + 1 WHERE name = 'nodes';
+  END;
+  CREATE TRIGGER nodes_deleted AFTER DELETE ON nodes BEGIN
+    UPDATE counters SET value = value - 1 WHERE name = 'nodes';
+  END;
+  CREATE TRIGGER contents_inserted AFTER INSERT ON contents BEGIN
+    UPDATE counters SET value = value + new.present_bytes WHERE name = 'content_bytes';
+  END;
+  CREATE TRIGGER contents_updated AFTER UPDATE OF present_bytes ON contents BEGIN
+    UPDATE counters SET value = value + new.present_bytes - old.present_bytes WHERE name = 'content_bytes';
+  END;
+  CREATE TRIGGER contents_deleted AFTER DELETE ON contents BEGIN
+    UPDATE counters SET value = value - old.present_bytes WHERE name = 'content_bytes';
+  END;
+
+  INSERT INTO nodes (id, parent, name, kind) VALUES (${ROOT_NODE_ID}, NULL, '', 1);
+  UPDATE sqlite_sequence SET seq = ${FIRST_NODE_ID - 1} WHERE name = 'nodes';
+`;
+
+export const MIGRATIONS: readonly string[] = [VERSION_1];
+
+/** Brings the database to the newest version, each step all or nothing. */
+export function migrate(db: Database, migrations: readonly string[] = MIGRATIONS): void {
+  const version = Number(db.pragma('user_version', { simple: true }));
+  if (version > migrations.length) {
+    throw new IndexError(
+      'newer',
+      `the index ${db.name} has format ${version}, this tsfs knows formats up to ${migrations.length}: use the newer tsfs, or move the file away`,
+    );
+  }
+  for (let next = version; next < migrations.length; next += 1) {
+    db.transaction(() => {
+      db.exec(migrations[next] as string);
+      db.pragma(`user_version = ${next + 1}`);
+    })();
+  }
+}
