@@ -48,7 +48,8 @@ export interface CachedContent {
 export interface CacheUsage {
   readonly bytes: number;
   readonly limitBytes: number;
-  readonly files: number;
+  /** Descriptors held open. */
+  readonly openFiles: number;
   readonly evictedFiles: number;
   readonly damagedBlocks: number;
   readonly refusedBlocks: number;

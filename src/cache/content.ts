@@ -1,0 +1,278 @@
+/** One content while it is in memory: which blocks are present, and which of them were seen to be sound. */
+import { chmod } from 'node:fs/promises';
+import type { Clock } from '../base/clock.ts';
+import type { ContentId } from '../base/ids.ts';
+import type { Logger } from '../base/log.ts';
+import type { ContentRow } from '../index/contract.ts';
+import { blockCount, blockLength, checksum, diskBytes } from './blocks.ts';
+import { BLOCK_BYTES, type FileSlice } from './contract.ts';
+import { type CacheFile, type CacheFiles, errorCode } from './files.ts';
+import type { Space } from './space.ts';
+
+/** Larger objects are not cached: the checksums alone would take megabytes. */
+const MAX_BLOCKS = 2 ** 20;
+
+export interface ContentEnvironment {
+  readonly files: CacheFiles;
+  readonly space: Space;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly counters: { damagedBlocks: number; refusedBlocks: number };
+  /** The row in the index is out of date. */
+  readonly noteChanged: (content: Content) => void;
+}
+
+export class Content {
+  readonly id: ContentId;
+  readonly sizeBytes: number;
+  readonly blockCount: number;
+  /** Handles, and work in the background. */
+  references = 0;
+  /** The version is gone: the bytes go with the last reference, and the index no longer hears of them. */
+  isRemoved = false;
+  usedAtMs: number;
+  readonly #env: ContentEnvironment;
+  /** 0: absent. Invariant: not 0 only for blocks that were written completely. */
+  readonly #checksums: Uint32Array;
+  /** 1: compared with its checksum, or written, by this process. */
+  readonly #trusted: Uint8Array;
+  readonly #puts = new Map<number, Promise<boolean>>();
+  readonly #checks = new Map<number, Promise<boolean>>();
+  #presentBlocks = 0;
+  #presentBytes = 0;
+  /** Counts the times that the file was found gone, so that two finders do not start over twice. */
+  #epoch = 0;
+  /** Adopted, and its checksums are still being computed. */
+  #isUnsummed = false;
+
+  constructor(id: ContentId, sizeBytes: number, row: ContentRow | undefined, env: ContentEnvironment) {
+    this.id = id;
+    this.sizeBytes = sizeBytes;
+    this.blockCount = blockCount(sizeBytes);
+    this.usedAtMs = env.clock.nowMs();
+    this.#env = env;
+    const tracked = this.blockCount <= MAX_BLOCKS ? this.blockCount : 0;
+    this.#checksums = row === undefined ? new Uint32Array(tracked) : row.checksums;
+    this.#trusted = new Uint8Array(this.#checksums.length);
+    for (const [block, sum] of this.#checksums.entries()) if (sum !== 0) this.#count(block, 1);
+  }
+
+  get isComplete(): boolean {
+    return this.#presentBlocks === this.blockCount;
+  }
+
+  /** On disk, in whole pages. */
+  get presentBytes(): number {
+    return this.#presentBytes;
+  }
+
+  /** What the index should know; undefined while that must wait. */
+  get row(): ContentRow | undefined {
+    if (this.#isUnsummed || this.isRemoved) return undefined;
+    const { id, sizeBytes, usedAtMs } = this;
+    return { id, sizeBytes, usedAtMs, checksums: this.#checksums, presentBytes: this.#presentBytes };
+  }
+
+  has(block: number): boolean {
+    return (this.#checksums[block] ?? 0) !== 0;
+  }
+
+  put(block: number, bytes: Uint8Array): Promise<boolean> {
+    if (this.has(block)) return Promise.resolve(true);
+    const running = this.#puts.get(block);
+    if (running !== undefined) return running;
+    const put = this.#put(block, bytes).finally(() => this.#puts.delete(block));
+    this.#puts.set(block, put);
+    return put;
+  }
+
+  async slice(offset: number, lengthBytes: number): Promise<FileSlice | undefined> {
+    const length = Math.min(lengthBytes, this.sizeBytes - offset);
+    if (offset < 0 || length <= 0 || !this.#hasRange(offset, length)) return undefined;
+    this.usedAtMs = this.#env.clock.nowMs();
+    const file = await this.#lease(false);
+    if (file === undefined) return undefined;
+    if (!(await this.#isSound(file, offset, length))) {
+      this.#env.files.release(file);
+      return undefined;
+    }
+    let isHeld = true;
+    const release = () => {
+      if (isHeld) this.#env.files.release(file);
+      isHeld = false;
+    };
+    return { kind: 'file', fd: file.handle.fd, offset, lengthBytes: length, release };
+  }
+
+  /**
+   * Takes over a complete file that this process wrote: all blocks count, their checksums follow with `sum`. False when there
+   * is no room. Rejects with the errors of rename(2).
+   */
+  async adopt(path: string): Promise<boolean> {
+    const { space, files } = this.#env;
+    if (this.blockCount > this.#checksums.length) return false;
+    const bytes = diskBytes(this.sizeBytes);
+    if (!(await space.reserve(bytes, (await files.isSameFileSystem(path)) ? 0 : bytes))) return false;
+    try {
+      await chmod(path, 0o600);
+      await files.place(this.id, path);
+    } catch (error) {
+      space.release(bytes);
+      throw error;
+    }
+    this.#isUnsummed = true;
+    this.#checksums.fill(1);
+    this.#trusted.fill(1);
+    for (let block = 0; block < this.blockCount; block += 1) this.#count(block, 1);
+    return true;
+  }
+
+  /** Reads an adopted file for its checksums. */
+  async sum(signal: AbortSignal): Promise<void> {
+    const file = await this.#lease(false);
+    if (file === undefined) return;
+    try {
+      for (let block = 0; block < this.blockCount && this.has(block) && !signal.aborted; block += 1) {
+        const bytes = await this.#readBlock(file, block);
+        if (bytes === undefined) this.#forget(block);
+        else if (this.has(block)) this.#checksums[block] = checksum(bytes);
+      }
+    } finally {
+      this.#env.files.release(file);
+    }
+    if (signal.aborted) return;
+    this.#isUnsummed = false;
+    this.#env.noteChanged(this);
+  }
+
+  #hasRange(offset: number, length: number): boolean {
+    const last = Math.floor((offset + length - 1) / BLOCK_BYTES);
+    for (let block = Math.floor(offset / BLOCK_BYTES); block <= last; block += 1) if (!this.has(block)) return false;
+    return true;
+  }
+
+  #count(block: number, direction: 1 | -1): void {
+    this.#presentBlocks += direction;
+    this.#presentBytes += direction * diskBytes(blockLength(this.sizeBytes, block));
+  }
+
+  async #put(block: number, bytes: Uint8Array): Promise<boolean> {
+    const { space, counters } = this.#env;
+    const reservedBytes = diskBytes(bytes.length);
+    if (block >= this.#checksums.length || !(await space.reserve(reservedBytes))) {
+      counters.refusedBlocks += 1;
+      return false;
+    }
+    try {
+      if (await this.#write(block, bytes)) return true;
+      space.release(reservedBytes);
+    } catch (error) {
+      space.release(reservedBytes);
+      space.noteTrouble(error);
+    }
+    counters.refusedBlocks += 1;
+    return false;
+  }
+
+  async #write(block: number, bytes: Uint8Array): Promise<boolean> {
+    const file = await this.#lease(true);
+    if (file === undefined) return false;
+    try {
+      await writeFully(file, bytes, block * BLOCK_BYTES);
+      if (file.detached) return false;
+      // Only now, after the bytes: a crash in between leaves an absent block, never a wrong one.
+      this.#checksums[block] = checksum(bytes);
+      this.#trusted[block] = 1;
+      this.#count(block, 1);
+    } finally {
+      this.#env.files.release(file);
+    }
+    this.#env.space.noteWritten();
+    this.#env.noteChanged(this);
+    return true;
+  }
+
+  /** The content's file. When it vanished, everything is forgotten, and only a writer gets a new one. */
+  async #lease(forWriting: boolean): Promise<CacheFile | undefined> {
+    const { files } = this.#env;
+    while (this.#presentBlocks > 0) {
+      const epoch = this.#epoch;
+      const file = await files.acquire(this.id, 'existing');
+      if (file !== undefined) return file;
+      if (epoch === this.#epoch) this.#startOver();
+    }
+    return forWriting ? files.acquire(this.id, 'create') : undefined;
+  }
+
+  async #isSound(file: CacheFile, offset: number, length: number): Promise<boolean> {
+    const last = Math.floor((offset + length - 1) / BLOCK_BYTES);
+    for (let block = Math.floor(offset / BLOCK_BYTES); block <= last; block += 1) {
+      if (this.#trusted[block] === 0 && !(await this.#check(file, block))) return false;
+    }
+    return this.#hasRange(offset, length);
+  }
+
+  /** First use in this process: the machine may have crashed before the block reached the disk, or the disk lost it. */
+  #check(file: CacheFile, block: number): Promise<boolean> {
+    const running = this.#checks.get(block);
+    if (running !== undefined) return running;
+    const check = this.#compare(file, block).finally(() => this.#checks.delete(block));
+    this.#checks.set(block, check);
+    return check;
+  }
+
+  async #compare(file: CacheFile, block: number): Promise<boolean> {
+    const bytes = await this.#readBlock(file, block);
+    if (!this.has(block)) return false;
+    if (bytes !== undefined && checksum(bytes) === this.#checksums[block]) {
+      this.#trusted[block] = 1;
+      return true;
+    }
+    this.#env.counters.damagedBlocks += 1;
+    this.#env.log.warn({ content: this.id, block }, 'a cached block is damaged; it is fetched again');
+    this.#forget(block);
+    return false;
+  }
+
+  /** Undefined when the file is too short, or the disk cannot read it. */
+  async #readBlock(file: CacheFile, block: number): Promise<Uint8Array | undefined> {
+    const length = blockLength(this.sizeBytes, block);
+    const bytes = Buffer.allocUnsafeSlow(length);
+    try {
+      const { bytesRead } = await file.handle.read(bytes, 0, length, block * BLOCK_BYTES);
+      return bytesRead === length ? bytes : undefined;
+    } catch (error) {
+      this.#env.log.warn({ content: this.id, block, code: errorCode(error) }, 'cannot read a cached block');
+      return undefined;
+    }
+  }
+
+  #forget(block: number): void {
+    if (!this.has(block)) return;
+    const beforeBytes = this.#presentBytes;
+    this.#checksums[block] = 0;
+    this.#trusted[block] = 0;
+    this.#count(block, -1);
+    this.#env.space.release(beforeBytes - this.#presentBytes);
+    this.#env.noteChanged(this);
+  }
+
+  #startOver(): void {
+    const lostBytes = this.#presentBytes;
+    this.#epoch += 1;
+    this.#checksums.fill(0);
+    this.#trusted.fill(0);
+    this.#presentBlocks = 0;
+    this.#presentBytes = 0;
+    this.#env.space.release(lostBytes);
+    this.#env.log.debug({ content: this.id }, 'a cache file was deleted; its blocks are fetched again');
+    this.#env.noteChanged(this);
+  }
+}
+
+async function writeFully(file: CacheFile, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await file.handle.write(bytes, done, bytes.length - done, position + done);
+    done += bytesWritten;
+  }
+}
