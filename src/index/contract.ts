@@ -135,7 +135,8 @@ export interface NodeTable {
    * names are inserted. The same ETag with another Last-Modified makes the row incomplete: somebody replaced the metadata. A listed file
    * says nothing against a symbolic link. Rows that are dirty, or validated at or after `startedAtMs` (a local change made while
    * the listing ran), are left alone. A directory row stays as it is but for `validatedAtMs` and `marker`; a new one has mtime 0.
-   * A name listed as both is a directory. The whole page is one transaction.
+   * A name listed as both is a directory: it replaces a file at once; a file waits until `sweep` has detached the directory, and is found by the
+   * next listing (or a lookup). The whole page is one transaction.
    */
   applyListing(parent: NodeId, names: readonly ListedName[], startedAtMs: number): AppliedListing;
   /**

@@ -90,7 +90,9 @@ export class ListingWriter {
       this.#validateDirectory.run(startedAtMs, listed.marker ?? known.marker, known.id);
       return undefined;
     }
-    if (listed.kind === 'file' && known.kind !== KIND_CODES.directory && listed.etag === known.etag) {
+    // A later page may name the directory as well, and then it wins. If none does, the sweep takes its name away.
+    if (listed.kind === 'file' && known.kind === KIND_CODES.directory) return undefined;
+    if (listed.kind === 'file' && listed.etag === known.etag) {
       this.#validate(known, listed, startedAtMs);
       return undefined;
     }
