@@ -128,6 +128,8 @@ export interface NodeTable {
   remove(id: NodeId): boolean;
   /** Detached rows (what a crash or the last mount left), at most `limit`. */
   detached(limit: number): NodeRow[];
+  /** Rows with local changes, at most `limit`. */
+  dirty(limit: number): NodeRow[];
   /**
    * Brings one page of a listing into the rows of `parent`: unchanged versions (same ETag) get `validatedAtMs = startedAtMs` (and
    * size and times of incomplete rows); where Last-Modified differs from the row's (and the row's was known) the row also

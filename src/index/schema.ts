@@ -38,6 +38,7 @@ const VERSION_1 = `
   ) STRICT;
   CREATE UNIQUE INDEX nodes_by_name ON nodes (parent, name);
   CREATE INDEX nodes_by_parent ON nodes (parent);
+  CREATE INDEX nodes_dirty ON nodes (id) WHERE dirty = 1;
 
   CREATE TABLE contents (
     id INTEGER PRIMARY KEY,

@@ -1,0 +1,145 @@
+/**
+ * Who may still be believed. Positive facts (a row of the index) hold for `expireMs` after the bucket vouched for them; a missing
+ * name for `negativeMs`. Also remembers names removed here, because a listing that began before the removal still shows them, and
+ * how often single names of a directory had to be asked for, because one LIST vouches for a thousand.
+ *
+ * Knows rows and names; neither wire bytes nor the SDK.
+ */
+import { LRUCache } from 'lru-cache';
+import type { Clock } from '../base/clock.ts';
+import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
+import type { NodeRow } from '../index/contract.ts';
+
+export interface BeliefOptions {
+  readonly expireMs: number;
+  readonly negativeMs: number;
+  /** Bound of each table here, in names. */
+  readonly maxNames: number;
+}
+
+/** So many single requests for names of one directory within one expiry time make a LIST the cheaper answer. */
+const PROBES_BEFORE_LIST = 2;
+
+/** A listing may run for so long and still show what was removed after it began. */
+const REMOVAL_MEMORY_MS = 600_000;
+
+interface DirectoryHeat {
+  probes: number;
+  sinceMs: number;
+}
+
+type DirectorySize = 'one-page' | 'large';
+
+export class Beliefs {
+  readonly #clock: Clock;
+  readonly #options: BeliefOptions;
+  readonly #missingUntil: LRUCache<string, number>;
+  readonly #removedAt: LRUCache<string, number>;
+  readonly #heat: LRUCache<NodeId, DirectoryHeat>;
+  readonly #sizes: LRUCache<NodeId, DirectorySize>;
+  readonly #markersSeenAt: LRUCache<NodeId, number>;
+
+  constructor(clock: Clock, options: BeliefOptions) {
+    this.#clock = clock;
+    this.#options = options;
+    this.#missingUntil = new LRUCache({ max: options.maxNames });
+    this.#removedAt = new LRUCache({ max: options.maxNames });
+    this.#heat = new LRUCache({ max: options.maxNames });
+    this.#sizes = new LRUCache({ max: options.maxNames });
+    this.#markersSeenAt = new LRUCache({ max: options.maxNames });
+  }
+
+  get expireMs(): number {
+    return this.#options.expireMs;
+  }
+
+  /** How much longer the row holds, ms; 0: ask the bucket. What only this mount knows (dirty) holds without end. */
+  remainingMs(row: Pick<NodeRow, 'id' | 'kind' | 'validatedAtMs' | 'dirty'>): number {
+    if (row.dirty || row.id === ROOT_NODE_ID) return this.#options.expireMs;
+    const byRow = this.#remaining(row.validatedAtMs, this.#options.expireMs);
+    if (row.kind !== 'directory') return byRow;
+    // The parent's listing shows that a directory exists, but nothing of its marker, which holds its mode and times.
+    const markerSeenAtMs = this.#markersSeenAt.get(row.id) ?? 0;
+    return Math.min(byRow, this.#remaining(markerSeenAtMs, this.#options.expireMs));
+  }
+
+  /** The directory's marker object (or its absence) was seen in an answer to a question asked at `askedAtMs`. */
+  noteMarkerSeen(directory: NodeId, askedAtMs: number): void {
+    this.#markersSeenAt.set(directory, askedAtMs);
+  }
+
+  isListingFresh(directory: Pick<NodeRow, 'listedAtMs'>): boolean {
+    return this.#remaining(directory.listedAtMs, this.#options.expireMs) > 0;
+  }
+
+  /** Listed so lately that even names nobody has asked for are known to be missing. */
+  isWhollyKnown(directory: Pick<NodeRow, 'listedAtMs'>): boolean {
+    return this.#remaining(directory.listedAtMs, this.#options.negativeMs) > 0;
+  }
+
+  /** How much longer a name without a row may be called missing, ms; 0: not known to be missing. */
+  missingMs(directory: Pick<NodeRow, 'id' | 'listedAtMs'>, name: string): number {
+    const until = this.#missingUntil.get(nameKey(directory.id, name)) ?? 0;
+    const byName = Math.min(until - this.#clock.nowMs(), this.#options.negativeMs);
+    return Math.max(0, byName, this.#remaining(directory.listedAtMs, this.#options.negativeMs));
+  }
+
+  noteMissing(parent: NodeId, name: string, askedAtMs: number): void {
+    this.#missingUntil.set(nameKey(parent, name), askedAtMs + this.#options.negativeMs);
+  }
+
+  /** The name exists again (it was made here). */
+  notePresent(parent: NodeId, name: string): void {
+    const key = nameKey(parent, name);
+    this.#missingUntil.delete(key);
+    this.#removedAt.delete(key);
+  }
+
+  /** The name was removed here, just now. */
+  noteRemoved(parent: NodeId, name: string): void {
+    const key = nameKey(parent, name);
+    this.#removedAt.set(key, this.#clock.nowMs());
+    this.#missingUntil.set(key, this.#clock.nowMs() + this.#options.negativeMs);
+  }
+
+  /** Whether an answer to a question asked at `askedAtMs` is outdated by a removal made here since. */
+  wasRemovedSince(parent: NodeId, name: string, askedAtMs: number): boolean {
+    const removedAtMs = this.#removedAt.get(nameKey(parent, name));
+    if (removedAtMs === undefined) return false;
+    return removedAtMs >= askedAtMs && this.#clock.nowMs() - removedAtMs < REMOVAL_MEMORY_MS;
+  }
+
+  noteDirectorySize(directory: NodeId, size: DirectorySize): void {
+    this.#sizes.set(directory, size);
+  }
+
+  isKnownLarge(directory: NodeId): boolean {
+    return this.#sizes.get(directory) === 'large';
+  }
+
+  /**
+   * A single name of the directory has to be asked for. Returns true when a LIST of the directory should be made instead: enough names
+   * were asked for lately, and the directory is not known to need several pages.
+   */
+  prefersListing(directory: NodeId): boolean {
+    if (this.isKnownLarge(directory)) return false;
+    const nowMs = this.#clock.nowMs();
+    const heat = this.#heat.get(directory);
+    if (heat === undefined || nowMs - heat.sinceMs > this.#options.expireMs) {
+      this.#heat.set(directory, { probes: 1, sinceMs: nowMs });
+      return false;
+    }
+    heat.probes += 1;
+    return heat.probes > PROBES_BEFORE_LIST;
+  }
+
+  #remaining(sinceMs: number, spanMs: number): number {
+    const ageMs = this.#clock.nowMs() - sinceMs;
+    // A clock that was set back makes ages negative: then nothing is known about them.
+    return ageMs < 0 ? 0 : Math.max(0, spanMs - ageMs);
+  }
+}
+
+function nameKey(parent: NodeId, name: string): string {
+  return `${parent}/${name}`;
+}

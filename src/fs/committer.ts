@@ -1,0 +1,208 @@
+/** From staging files to the bucket: what close(2) and fsync(2) wait for, and what is tried again when it failed. */
+import { KeyedLock, type SharedLock } from '../base/locks.ts';
+import type { NodeId } from '../base/ids.ts';
+import type { NodeRow } from '../index/contract.ts';
+import type { Staging } from '../journal/contract.ts';
+import { isStoreError } from '../store/contract.ts';
+import type { UploadResult } from '../transfer/contract.ts';
+import type { Contents } from './content.ts';
+import type { FsContext } from './context.ts';
+import { FsError } from './errors.ts';
+import { encodeAttributes } from './metadata.ts';
+import type { OpenFile, OpenFiles } from './open-files.ts';
+import type { Retirement } from './retirement.ts';
+import type { Tree } from './tree.ts';
+
+export interface CommitterParts {
+  readonly context: FsContext;
+  readonly tree: Tree;
+  readonly contents: Contents;
+  readonly openFiles: OpenFiles;
+  readonly retirement: Retirement;
+  /** One change of one node at a time. */
+  readonly nodeLocks: KeyedLock<NodeId>;
+  /** Held shared by what uses keys, alone by what moves whole directories. */
+  readonly keyGate: SharedLock;
+}
+
+export class Committer {
+  readonly #parts: CommitterParts;
+
+  constructor(parts: CommitterParts) {
+    this.#parts = parts;
+  }
+
+  /** Returns when the bucket has the node's content and attributes as they were when this was called, or throws the reason. */
+  commit(id: NodeId): Promise<void> {
+    const { openFiles, context } = this.#parts;
+    if (openFiles.find(id)?.staging === undefined && context.journal.find(id) === undefined) return Promise.resolve();
+    return openFiles.use(id, (file) => this.#parts.nodeLocks.run(id, () => this.commitLocked(file)));
+  }
+
+  /** The same, for callers that hold the node's lock. */
+  async commitLocked(file: OpenFile): Promise<void> {
+    const { context, keyGate } = this.#parts;
+    const row = context.index.nodes.get(file.id);
+    file.staging ??= context.journal.find(file.id);
+    // An unlinked file ends with its descriptors: nothing of it belongs into the bucket.
+    if (row === undefined || row.parent === undefined || !row.dirty || file.staging === undefined) return;
+    const staging = file.staging;
+    try {
+      await keyGate.shared(() => this.#bringIntoBucket(file, row, staging));
+    } catch (error) {
+      context.journal.noteFailure(file.id, String(error));
+      context.log.error({ name: row.name, error: String(error) }, 'upload failed; the content is kept in the journal');
+      if (file.exclusive && isStoreError(error, 'PreconditionFailed')) {
+        throw new FsError('EEXIST', 'another server made this file meanwhile');
+      }
+      throw error;
+    }
+  }
+
+  /**
+   * Makes the target, just created or cut to nothing and not written to, a server-side copy of the whole source. EOPNOTSUPP when it is not
+   * that: the kernel then copies by reads and writes. Returns the number of bytes copied.
+   */
+  async copyWhole(sourceId: NodeId, targetId: NodeId, maxBytes: number): Promise<number> {
+    const { nodeLocks, keyGate, openFiles, contents } = this.#parts;
+    return openFiles.use(targetId, (target) =>
+      nodeLocks.runAll([sourceId, targetId], async () => {
+        const { tree } = this.#parts;
+        const source = tree.row(sourceId);
+        const staging = await contents.stage(target);
+        const isWhole = source.etag !== undefined && !source.dirty && source.kind === 'file' && source.sizeBytes <= maxBytes;
+        if (!isWhole || source.sizeBytes === 0 || staging.sizeBytes !== 0) throw new FsError('EOPNOTSUPP');
+        await keyGate.shared(() => this.#copyOnServer(source, target));
+        return source.sizeBytes;
+      }),
+    );
+  }
+
+  async #copyOnServer(source: NodeRow, file: OpenFile): Promise<void> {
+    const { context, tree, contents } = this.#parts;
+    const { index, mover, clock, journal } = context;
+    const now = tree.now();
+    const target = { ...tree.row(file.id), sizeBytes: source.sizeBytes, mtime: now, ctime: now };
+    const object = { etag: source.etag as string, sizeBytes: source.sizeBytes };
+    const result = await mover.copy(tree.keyOf(source), tree.keyOf(target), object, encodeAttributes(target));
+    index.nodes.update(file.id, {
+      etag: result.etag,
+      lastModifiedMs: result.lastModifiedMs,
+      sizeBytes: target.sizeBytes,
+      mtime: now,
+      ctime: now,
+      content: index.contents.allocate(),
+      validatedAtMs: clock.nowMs(),
+      dirty: false,
+    });
+    file.staging = undefined;
+    file.noteClean();
+    file.exclusive = false;
+    contents.closeReader(file);
+    await journal.discard(file.id);
+  }
+
+  /** After the last use: the staging file of an uploaded node becomes its cache file. */
+  settle(file: OpenFile): void {
+    if (file.settling !== undefined) return;
+    file.settling = this.#settle(file)
+      .catch((error: unknown) => {
+        this.#parts.context.log.warn({ error: String(error) }, 'a closed file could not be settled; it stays in the journal');
+      })
+      .finally(() => {
+        file.settling = undefined;
+      });
+  }
+
+  async #settle(file: OpenFile): Promise<void> {
+    const { context, openFiles, retirement } = this.#parts;
+    const { index, journal, cache } = context;
+    const row = index.nodes.get(file.id);
+    const isGone = row === undefined || row.parent === undefined;
+    if (file.staging !== undefined) {
+      // Changed after the last flush (a shared mapping), or the upload failed: the journal keeps it, and it is sent later.
+      if (!isGone && row.dirty) return;
+      if (!isGone && file.staging.isComplete && row.content !== undefined) {
+        const { path, sizeBytes } = await journal.detach(file.id);
+        await cache.adopt(row.content, sizeBytes, path);
+      } else {
+        await journal.discard(file.id);
+      }
+      file.staging = undefined;
+    }
+    openFiles.drop(file);
+    if (isGone) retirement.buryIfDetached(file.id);
+  }
+
+  async #bringIntoBucket(file: OpenFile, row: NodeRow, staging: Staging): Promise<void> {
+    const { context, tree } = this.#parts;
+    const { version, sizeBytes } = staging;
+    if (await this.#isUnchanged(row, staging)) {
+      if (staging.version === version) return this.#settleUnchanged(file, row, staging);
+    }
+    const mtime = file.changedAt ?? row.mtime;
+    const changed = { ...row, mtime, ctime: tree.now(), sizeBytes };
+    const key = tree.keyOf(row);
+    const result = await context.uploader.upload({
+      key,
+      fd: staging.fd,
+      sizeBytes,
+      attributes: encodeAttributes(changed),
+      exclusive: file.exclusive,
+      md5: undefined,
+      base: baseOf(key, row, staging),
+      prepare: (offset, lengthBytes) => this.#parts.contents.fill(file, staging.missing(offset, lengthBytes)),
+    });
+    this.#noteUploaded(file, changed, staging, version, result);
+  }
+
+  /** Rewriting a file with the bytes that it has (a copy job that runs every minute) must not cost an upload. */
+  async #isUnchanged(row: NodeRow, staging: Staging): Promise<boolean> {
+    if (row.etag === undefined || staging.sizeBytes !== row.sizeBytes || !staging.isComplete) return false;
+    return this.#parts.context.uploader.matches(staging.fd, staging.sizeBytes, row.etag);
+  }
+
+  async #settleUnchanged(file: OpenFile, row: NodeRow, staging: Staging): Promise<void> {
+    const { context, tree } = this.#parts;
+    const { index, mover, clock } = context;
+    const { version } = staging;
+    let copied: Partial<NodeRow> = {};
+    if (file.hasNewAttributes && row.etag !== undefined) {
+      const key = tree.keyOf(row);
+      const object = { etag: row.etag, sizeBytes: row.sizeBytes };
+      const result = await mover.copy(key, key, object, encodeAttributes(row));
+      copied = { etag: result.etag, lastModifiedMs: result.lastModifiedMs, validatedAtMs: clock.nowMs() };
+    }
+    if (!staging.noteUploaded(version)) return;
+    index.nodes.update(file.id, { ...copied, dirty: false });
+    file.noteClean();
+  }
+
+  #noteUploaded(file: OpenFile, row: NodeRow, staging: Staging, version: number, result: UploadResult): void {
+    const { context, contents } = this.#parts;
+    const { index, cache, clock } = context;
+    const oldContent = row.content;
+    const isClean = staging.noteUploaded(version);
+    index.nodes.update(file.id, {
+      etag: result.etag,
+      lastModifiedMs: result.lastModifiedMs,
+      sizeBytes: row.sizeBytes,
+      mtime: row.mtime,
+      ctime: row.ctime,
+      content: index.contents.allocate(),
+      complete: true,
+      validatedAtMs: clock.nowMs(),
+      dirty: !isClean,
+    });
+    file.exclusive = false;
+    if (isClean) file.noteClean();
+    contents.closeReader(file);
+    if (oldContent !== undefined) cache.remove(oldContent);
+  }
+}
+
+/** The version that the staging file is laid over, when enough of it shows through to be worth copying on the server. */
+function baseOf(key: string, row: NodeRow, staging: Staging) {
+  if (row.etag === undefined || staging.baseSizeBytes === 0) return undefined;
+  return { key, etag: row.etag, sizeBytes: staging.baseSizeBytes, changed: staging.dirty.list };
+}

@@ -1,0 +1,185 @@
+/** The bytes of files: from the bucket through the cache, and from staging files where there are changes. */
+import { KeyedLock } from '../base/locks.ts';
+import type { NodeId } from '../base/ids.ts';
+import type { NodeRow } from '../index/contract.ts';
+import type { Staging } from '../journal/contract.ts';
+import type { ReadReply, WritePayload } from '../kernel/contract.ts';
+import { isStoreError } from '../store/contract.ts';
+import type { ContentReader } from '../transfer/contract.ts';
+import type { FsContext } from './context.ts';
+import { FsError } from './errors.ts';
+import type { OpenFile, OpenFiles } from './open-files.ts';
+import type { Resolver } from './resolver.ts';
+import type { Tree } from './tree.ts';
+
+/** Old content is filled into a staging file in pieces of at most so many bytes. */
+const FILL_BYTES = 4 * 1024 * 1024;
+
+/** PATH_MAX: no target of a symbolic link is longer. */
+const MAX_TEXT_BYTES = 4096;
+
+const NOTHING: ReadReply = { kind: 'bytes', bytes: new Uint8Array(0) };
+
+const S_ISUID_ISGID = 0o6000;
+
+export class Contents {
+  readonly #context: FsContext;
+  readonly #tree: Tree;
+  readonly #resolver: Resolver;
+  readonly #openFiles: OpenFiles;
+  readonly #staging = new KeyedLock<NodeId>();
+
+  constructor(context: FsContext, tree: Tree, resolver: Resolver, openFiles: OpenFiles) {
+    this.#context = context;
+    this.#tree = tree;
+    this.#resolver = resolver;
+    this.#openFiles = openFiles;
+  }
+
+  read(id: NodeId, offset: number, lengthBytes: number, signal: AbortSignal): Promise<ReadReply> {
+    return this.#openFiles.use(id, async (file) => {
+      const staging = file.staging ?? this.#adoptStaging(file);
+      if (staging !== undefined) return this.#readStaging(file, staging, offset, lengthBytes);
+      const row = this.#tree.row(id);
+      if (row.etag === undefined || offset >= row.sizeBytes) return NOTHING;
+      const reader = await this.reader(file);
+      try {
+        return await reader.read(offset, Math.min(lengthBytes, row.sizeBytes - offset), signal);
+      } catch (error) {
+        throw this.#outdated(row, error);
+      }
+    });
+  }
+
+  async #readStaging(file: OpenFile, staging: Staging, offset: number, lengthBytes: number): Promise<ReadReply> {
+    const end = Math.min(offset + lengthBytes, staging.sizeBytes);
+    if (end <= offset) return NOTHING;
+    await this.fill(file, staging.missing(offset, end - offset));
+    return { kind: 'file', fd: staging.fd, offset, lengthBytes: end - offset, release: staging.hold() };
+  }
+
+  /** The whole of a small file as text: the target of a symbolic link. */
+  readText(id: NodeId): Promise<string> {
+    return this.#openFiles.use(id, async (file) => {
+      const { sizeBytes } = this.#tree.row(id);
+      if (sizeBytes > MAX_TEXT_BYTES) throw new FsError('EIO', 'not a symbolic link: too long');
+      const reader = await this.reader(file);
+      return new TextDecoder().decode(await reader.readBytes(0, sizeBytes));
+    });
+  }
+
+  write(id: NodeId, offset: number, payload: WritePayload, killPrivileges: boolean): Promise<number> {
+    return this.#openFiles.use(id, async (file) => {
+      const staging = await this.stage(file);
+      await this.fill(file, staging.missingForWrite(offset, payload.lengthBytes));
+      this.noteChange(file);
+      await staging.writeBy(offset, payload.lengthBytes, (fd) => payload.toFile(fd, offset));
+      if (killPrivileges) this.#dropPrivileges(id);
+      return payload.lengthBytes;
+    });
+  }
+
+  /** The staging file of the node; made over the old content when there is none. From here on the node has changes. */
+  stage(file: OpenFile): Promise<Staging> {
+    const staging = file.staging ?? this.#adoptStaging(file);
+    if (staging !== undefined) return Promise.resolve(staging);
+    return this.#staging.run(file.id, async () => {
+      if (file.staging !== undefined) return file.staging;
+      // What the object says of itself must be known before it is replaced, or the upload would lose it.
+      const row = await this.#resolver.complete(this.#tree.row(file.id));
+      if (row.id !== file.id) throw new FsError('ESTALE');
+      const { index, journal } = this.#context;
+      file.staging = await journal.stage(file.id, row.etag === undefined ? 0 : row.sizeBytes);
+      index.nodes.update(file.id, { dirty: true });
+      file.isMarkedDirty = true;
+      return file.staging;
+    });
+  }
+
+  /** To be called with every change of content. */
+  noteChange(file: OpenFile): void {
+    file.changedAt = this.#tree.now();
+    if (file.isMarkedDirty) return;
+    this.#context.index.nodes.update(file.id, { dirty: true });
+    file.isMarkedDirty = true;
+  }
+
+  /** Copies the missing ranges of the old content into the staging file. */
+  async fill(file: OpenFile, ranges: readonly { offset: number; lengthBytes: number }[]): Promise<void> {
+    for (const range of ranges) {
+      const reader = await this.reader(file);
+      const end = range.offset + range.lengthBytes;
+      for (let offset = range.offset; offset < end; offset += FILL_BYTES) {
+        const bytes = await reader.readBytes(offset, Math.min(FILL_BYTES, end - offset));
+        await file.staging?.fill(offset, bytes);
+      }
+    }
+  }
+
+  /** The reader of the version that the bucket has. */
+  reader(file: OpenFile): Promise<ContentReader> {
+    if (file.reader !== undefined) return file.reader;
+    const opening = this.#openReader(file.id);
+    file.reader = opening;
+    opening.catch(() => {
+      if (file.reader === opening) file.reader = undefined;
+    });
+    return opening;
+  }
+
+  /** The version in the bucket is another one now: whoever reads next opens that. */
+  closeReader(file: OpenFile): void {
+    const reader = file.reader;
+    file.reader = undefined;
+    void reader?.then(
+      (opened) => opened.close(),
+      () => undefined, // It never opened, and its caller had the error.
+    );
+  }
+
+  /** Before the object disappears under its open descriptors: have all of it here, so that they can go on. */
+  async keepForReaders(id: NodeId): Promise<void> {
+    const row = this.#context.index.nodes.get(id);
+    if (!this.#openFiles.isOpen(id) || row?.etag === undefined || row.kind !== 'file') return;
+    await this.#openFiles.use(id, async (file) => {
+      if (file.staging?.isComplete) return;
+      const reader = await this.reader(file);
+      if (!reader.isComplete) await reader.fetchAll();
+      if (file.staging !== undefined) await this.fill(file, file.staging.missing(0, file.staging.sizeBytes));
+    });
+  }
+
+  async #openReader(id: NodeId): Promise<ContentReader> {
+    const { index, downloader } = this.#context;
+    const row = this.#tree.row(id);
+    if (row.etag === undefined) throw new FsError('EIO', 'no version of this file is in the bucket');
+    let { content } = row;
+    if (content === undefined) {
+      content = index.contents.allocate();
+      index.nodes.update(id, { content });
+    }
+    const key = () => this.#tree.keyOf(this.#tree.row(id));
+    return downloader.open({ key, etag: row.etag, sizeBytes: row.sizeBytes, content });
+  }
+
+  /** A staging file that the journal has and this file does not know: left by an earlier worker, or kept after a failed upload. */
+  #adoptStaging(file: OpenFile): Staging | undefined {
+    file.staging = this.#context.journal.find(file.id);
+    if (file.staging !== undefined) file.hasNewAttributes = true;
+    return file.staging;
+  }
+
+  /** The version is gone from the bucket: the name must be asked for again. */
+  #outdated(row: NodeRow, error: unknown): unknown {
+    if (!isStoreError(error, 'PreconditionFailed', 'NotFound')) return error;
+    this.#context.index.nodes.update(row.id, { validatedAtMs: 0 });
+    if (row.parent !== undefined) this.#context.notifier.invalidateEntry(row.parent, row.name);
+    return new FsError('ESTALE', 'the object was replaced in the bucket');
+  }
+
+  #dropPrivileges(id: NodeId): void {
+    const row = this.#tree.row(id);
+    if (row.mode === undefined || (row.mode & S_ISUID_ISGID) === 0) return;
+    this.#context.index.nodes.update(id, { mode: row.mode & ~S_ISUID_ISGID });
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * The file system: operations on nodes, one file for each family, all over the same parts. It turns names into keys, decides what the
+ * bucket must be asked, and keeps the promises of POSIX that an object store does not make by itself. It knows no SQL, no SDK types and no
+ * wire bytes; it is testable without FUSE, because its operations are plain methods.
+ */
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/log.ts';
+import type { BlockCache } from '../cache/contract.ts';
+import type { Beliefs } from '../freshness/beliefs.ts';
+import type { Index } from '../index/contract.ts';
+import type { Journal } from '../journal/contract.ts';
+import type { Notifier } from '../kernel/contract.ts';
+import type { ObjectStore } from '../store/contract.ts';
+import type { Downloader, Mover, Uploader } from '../transfer/contract.ts';
+
+export interface FsOptions {
+  /** '' or 'a/b/': keys of this mount begin with it. */
+  readonly rootPrefix: string;
+  /** What makes inode numbers of two buckets differ, the same on every server: endpoint and bucket. */
+  readonly bucketIdentity: string;
+  /** For objects that say nothing about themselves. */
+  readonly defaults: {
+    readonly uid: number;
+    readonly gid: number;
+    readonly fileMode: number;
+    readonly directoryMode: number;
+    readonly rootMode: number;
+  };
+  readonly readOnly: boolean;
+  /** Reported by statfs as size and free space. A bucket has no size: large enough for programs that look before they write. */
+  readonly capacityBytes: number;
+}
+
+/** Everything the operations stand on. Built once, in the composition root. */
+export interface FsContext {
+  readonly index: Index;
+  readonly journal: Journal;
+  readonly cache: BlockCache;
+  readonly store: ObjectStore;
+  readonly downloader: Downloader;
+  readonly uploader: Uploader;
+  readonly mover: Mover;
+  readonly beliefs: Beliefs;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly options: FsOptions;
+  /** Set by the driver before the first request. */
+  notifier: Notifier;
+}

@@ -1,0 +1,86 @@
+/** Reading directories: from the index, listed when what it holds is too old, as a stream while the first listing runs. */
+import { FIRST_NODE_ID, type NodeId } from '../base/ids.ts';
+import { INDEX_BATCH, type NodeRow } from '../index/contract.ts';
+import type { DirectoryEntry, Entry, OpenDirectoryReply } from '../kernel/contract.ts';
+import type { FsContext } from './context.ts';
+import { isOutage } from './errors.ts';
+import type { Lister, ListingProgress } from './lister.ts';
+import { S_IFDIR, type Tree, typeModeOf } from './tree.ts';
+
+/** Offsets of `.` and `..`; every other entry's offset is its node id, which is stable while the directory changes. */
+const AFTER_DOT = 1;
+const AFTER_DOTDOT = 2;
+
+type Take = (entry: DirectoryEntry) => boolean;
+
+export class Directories {
+  readonly #context: FsContext;
+  readonly #tree: Tree;
+  readonly #lister: Lister;
+  readonly #entryOf: (row: NodeRow) => Entry;
+
+  constructor(context: FsContext, tree: Tree, lister: Lister, entryOf: (row: NodeRow) => Entry) {
+    this.#context = context;
+    this.#tree = tree;
+    this.#lister = lister;
+    this.#entryOf = entryOf;
+  }
+
+  open(id: NodeId): OpenDirectoryReply {
+    const row = this.#tree.directory(id);
+    return { cache: true, keepCache: this.#context.beliefs.isListingFresh(row) };
+  }
+
+  async read(id: NodeId, offset: number, withEntries: boolean, take: Take): Promise<void> {
+    const row = this.#tree.directory(id);
+    const progress = await this.#freshen(row, offset);
+    if (!this.#giveDots(row, offset, take)) return;
+    let after = Math.max(offset, FIRST_NODE_ID - 1);
+    for (;;) {
+      const rows = this.#context.index.nodes.children(id, after, INDEX_BATCH);
+      for (const child of rows) {
+        after = child.id;
+        if (!take(this.#entry(child, withEntries))) return;
+      }
+      if (rows.length === INDEX_BATCH) continue;
+      // What is there fills a reply, or all of it was given: wait for the listing only when there is nothing else to say.
+      if (rows.length > 0 || progress === undefined || progress.isDone) return;
+      await progress.nextPage();
+    }
+  }
+
+  /** The listing that is under way and may be read as it arrives; undefined when the index has all of a believed one. */
+  async #freshen(row: NodeRow, offset: number): Promise<ListingProgress | undefined> {
+    const { beliefs, index, log } = this.#context;
+    const running = this.#lister.running(row.id);
+    // Later pieces of one readdir go on with what the first one made sure of.
+    if (offset > AFTER_DOTDOT) return running;
+    if (beliefs.isListingFresh(row)) return undefined;
+    if (running === undefined && row.listedAtMs === 0 && !index.nodes.hasChildren(row.id)) {
+      const progress = this.#lister.stream(row.id);
+      await progress.nextPage();
+      return progress;
+    }
+    try {
+      await this.#lister.refresh(row.id);
+    } catch (error) {
+      if (row.listedAtMs === 0 || !isOutage(error)) throw error;
+      log.warn({ error: String(error), name: row.name }, 'the bucket cannot be listed: showing what is remembered');
+    }
+    return undefined;
+  }
+
+  #giveDots(row: NodeRow, offset: number, take: Take): boolean {
+    const parent = row.parent === undefined ? row : (this.#context.index.nodes.get(row.parent) ?? row);
+    const dots = [
+      { name: '.', nextOffset: AFTER_DOT, ino: this.#tree.inodeOf(row) },
+      { name: '..', nextOffset: AFTER_DOTDOT, ino: this.#tree.inodeOf(parent) },
+    ];
+    return dots.filter((dot) => dot.nextOffset > offset).every((dot) => take({ ...dot, typeMode: S_IFDIR }));
+  }
+
+  #entry(row: NodeRow, withEntry: boolean): DirectoryEntry {
+    const base = { name: row.name, nextOffset: row.id, ino: this.#tree.inodeOf(row), typeMode: typeModeOf(row.kind) };
+    return withEntry ? { ...base, entry: this.#entryOf(row) } : base;
+  }
+}

@@ -1,0 +1,427 @@
+/** The operations that a kernel driver calls, put together from their families. */
+import { constants } from 'node:fs';
+import { KeyedLock, SharedLock } from '../base/locks.ts';
+import type { NodeId } from '../base/ids.ts';
+import { Revalidator, type RevalidatorOptions } from '../freshness/revalidator.ts';
+import type { NodeRow } from '../index/contract.ts';
+import type {
+  AttributeChange,
+  AttributesReply,
+  Caller,
+  DirectoryEntry,
+  Entry,
+  FileSystemStatus,
+  NegativeEntry,
+  OpenDirectoryReply,
+  OpenReply,
+  Operations,
+  ReadReply,
+  RenameFlags,
+  WritePayload,
+} from '../kernel/contract.ts';
+import { AttributeChanges } from './attributes.ts';
+import { Committer } from './committer.ts';
+import { Completer } from './completer.ts';
+import { Contents } from './content.ts';
+import type { FsContext } from './context.ts';
+import { Directories } from './directory.ts';
+import { Drainer } from './drainer.ts';
+import { errnoOf, FsError } from './errors.ts';
+import { Lister, type ListerCounts } from './lister.ts';
+import { Namespace } from './namespace.ts';
+import { MAX_NAME_BYTES } from './names.ts';
+import { OpenFiles } from './open-files.ts';
+import { type Found, Resolver } from './resolver.ts';
+import { Retirement } from './retirement.ts';
+import { S_IFMT, S_IFREG, Tree } from './tree.ts';
+
+const { O_ACCMODE = 3, O_RDONLY, O_TRUNC, O_EXCL } = constants as typeof constants & { O_ACCMODE?: number };
+
+const STATFS_BLOCK_BYTES = 4096;
+const STATFS_FILES = 1_000_000_000;
+
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+const FALLOC_FL_ZERO_RANGE = 16;
+const ZERO_BYTES = 1024 * 1024;
+
+/** What keeping hot names fresh may cost the bucket, and how many names are kept fresh. */
+const REVALIDATIONS_PER_SECOND = 20;
+const REVALIDATED_NAMES = 50_000;
+
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
+export interface FsStatus {
+  readonly openFiles: number;
+  readonly waitingForMetadata: number;
+  readonly listings: ListerCounts;
+}
+
+export class FileSystem implements Operations {
+  readonly #context: FsContext;
+  readonly #tree: Tree;
+  readonly #openFiles: OpenFiles;
+  readonly #retirement: Retirement;
+  readonly #lister: Lister;
+  readonly #resolver: Resolver;
+  readonly #completer: Completer;
+  readonly #contents: Contents;
+  readonly #committer: Committer;
+  readonly #drainer: Drainer;
+  readonly #revalidator: Revalidator;
+  readonly #namespace: Namespace;
+  readonly #attributes: AttributeChanges;
+  readonly #directories: Directories;
+
+  constructor(context: FsContext) {
+    this.#context = context;
+    this.#tree = new Tree(context);
+    this.#openFiles = new OpenFiles((file) => this.#committer.settle(file));
+    this.#retirement = new Retirement(context, () => this.#openFiles);
+    this.#lister = new Lister(context, this.#tree, this.#retirement);
+    this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, () => this.#completer);
+    this.#completer = new Completer(context, this.#resolver);
+    this.#contents = new Contents(context, this.#tree, this.#resolver, this.#openFiles);
+    const parts = {
+      context,
+      tree: this.#tree,
+      resolver: this.#resolver,
+      contents: this.#contents,
+      openFiles: this.#openFiles,
+      retirement: this.#retirement,
+      nodeLocks: new KeyedLock<NodeId>(),
+      keyGate: new SharedLock(),
+    };
+    this.#committer = new Committer(parts);
+    this.#drainer = new Drainer(context, this.#committer, this.#openFiles);
+    this.#revalidator = new Revalidator(context.clock, context.log, revalidation(context), {
+      remainingMs: (id) => this.#renewableMs(id),
+      revalidate: (id) => this.#resolver.revalidate(id),
+      refreshDirectory: (id) => this.#lister.refreshIfSmall(id),
+    });
+    this.#namespace = new Namespace(parts);
+    this.#attributes = new AttributeChanges({ ...parts, committer: this.#committer });
+    this.#directories = new Directories(context, this.#tree, this.#lister, (row) => this.#entryOf({ row, remainingMs: context.beliefs.remainingMs(row) }));
+  }
+
+  /** What the bucket is still owed: for the composition root, which recovers, drains and closes. */
+  get drainer(): Drainer {
+    return this.#drainer;
+  }
+
+  status(): FsStatus {
+    return {
+      openFiles: this.#openFiles.size,
+      waitingForMetadata: this.#completer.waiting,
+      listings: this.#lister.counts,
+    };
+  }
+
+  close(): void {
+    this.#completer.close();
+    this.#revalidator.close();
+    this.#drainer.close();
+  }
+
+  lookup(_caller: Caller, parent: NodeId, name: string): Entry | NegativeEntry | Promise<Entry | NegativeEntry> {
+    const found = this.#resolver.find(parent, name);
+    if (found instanceof Promise) return found.then((answer) => this.#entryOrMissing(parent, name, answer));
+    return this.#entryOrMissing(parent, name, found);
+  }
+
+  forget(): void {
+    // Nothing is kept for the kernel's sake: nodes resolve from the index, and open ones are counted by open and release.
+  }
+
+  getAttributes(_caller: Caller, id: NodeId): AttributesReply | Promise<AttributesReply> {
+    const row = this.#tree.row(id);
+    if (row.complete || row.parent === undefined) return this.#attributesOf(row);
+    const parent = this.#tree.row(row.parent);
+    if (this.#context.beliefs.isListingFresh(parent)) {
+      this.#completer.want(id);
+      return this.#attributesOf(row);
+    }
+    return this.#resolver.complete(row).then((complete) => {
+      if (complete.id !== id) throw new FsError('ESTALE');
+      return this.#attributesOf(complete);
+    });
+  }
+
+  async setAttributes(_caller: Caller, id: NodeId, change: AttributeChange): Promise<AttributesReply> {
+    this.#checkWritable();
+    return this.#attributesOf(await this.#attributes.set(id, change));
+  }
+
+  async readLink(_caller: Caller, id: NodeId): Promise<string> {
+    const row = this.#tree.row(id);
+    if (row.kind !== 'symlink') throw new FsError('EINVAL');
+    if (row.target !== undefined) return row.target;
+    const target = await this.#contents.readText(id);
+    this.#context.index.nodes.update(id, { target });
+    return target;
+  }
+
+  async makeSymlink(caller: Caller, parent: NodeId, name: string, target: string): Promise<Entry> {
+    this.#checkWritable();
+    return this.#fresh(await this.#namespace.makeSymlink(parent, name, target, caller));
+  }
+
+  async makeNode(caller: Caller, parent: NodeId, name: string, mode: number): Promise<Entry> {
+    this.#checkWritable();
+    const type = mode & S_IFMT;
+    if (type !== S_IFREG && type !== 0) throw new FsError('EPERM');
+    const row = await this.#namespace.createFile(parent, name, mode, caller);
+    await this.#openFiles.use(row.id, async (file) => {
+      await this.#contents.stage(file);
+      await this.#committer.commit(row.id);
+    });
+    return this.#fresh(this.#tree.row(row.id));
+  }
+
+  async makeDirectory(caller: Caller, parent: NodeId, name: string, mode: number): Promise<Entry> {
+    this.#checkWritable();
+    return this.#fresh(await this.#namespace.makeDirectory(parent, name, mode, caller));
+  }
+
+  unlink(_caller: Caller, parent: NodeId, name: string): Promise<void> {
+    this.#checkWritable();
+    return this.#namespace.unlink(parent, name);
+  }
+
+  removeDirectory(_caller: Caller, parent: NodeId, name: string): Promise<void> {
+    this.#checkWritable();
+    return this.#namespace.removeDirectory(parent, name);
+  }
+
+  rename(_caller: Caller, from: NodeId, name: string, to: NodeId, newName: string, flags: RenameFlags): Promise<void> {
+    this.#checkWritable();
+    return this.#namespace.rename(from, name, to, newName, flags.noReplace);
+  }
+
+  async open(_caller: Caller, id: NodeId, flags: number): Promise<OpenReply> {
+    const writes = (flags & O_ACCMODE) !== O_RDONLY;
+    if (writes || (flags & O_TRUNC) !== 0) this.#checkWritable();
+    const row = await this.#currentVersion(id);
+    if (row.kind !== 'file') throw new FsError('ELOOP');
+    const file = await this.#openFiles.open(id, writes);
+    try {
+      if ((flags & O_TRUNC) !== 0) await this.#attributes.truncate(id, 0);
+    } catch (error) {
+      this.#openFiles.release(file.id, writes);
+      throw error;
+    }
+    return this.#openReply(id);
+  }
+
+  async create(caller: Caller, parent: NodeId, name: string, mode: number, flags: number) {
+    this.#checkWritable();
+    const row = await this.#namespace.createFile(parent, name, mode, caller);
+    const file = await this.#openFiles.open(row.id, true);
+    file.exclusive = (flags & O_EXCL) !== 0;
+    await this.#contents.stage(file);
+    return { entry: this.#fresh(row), open: this.#openReply(row.id) };
+  }
+
+  read(caller: Caller, id: NodeId, offset: number, lengthBytes: number): Promise<ReadReply> {
+    return this.#contents.read(id, offset, lengthBytes, caller.signal);
+  }
+
+  write(
+    _caller: Caller,
+    id: NodeId,
+    offset: number,
+    payload: WritePayload,
+    options: { readonly killPrivileges: boolean },
+  ): Promise<number> {
+    return this.#contents.write(id, offset, payload, options.killPrivileges);
+  }
+
+  flush(_caller: Caller, id: NodeId): Promise<void> {
+    return this.#committer.commit(id);
+  }
+
+  fsync(_caller: Caller, id: NodeId): Promise<void> {
+    return this.#committer.commit(id);
+  }
+
+  release(id: NodeId, flags: number): void {
+    const writes = (flags & O_ACCMODE) !== O_RDONLY;
+    this.#openFiles.release(id, writes);
+    // A shared mapping may have changed the file after the last flush. Errors are logged and kept by the committer.
+    if (writes && this.#context.index.nodes.get(id)?.dirty === true) {
+      this.#committer.commit(id).catch(() => undefined);
+    }
+  }
+
+  openDirectory(_caller: Caller, id: NodeId): OpenDirectoryReply {
+    return this.#directories.open(id);
+  }
+
+  readDirectory(
+    _caller: Caller,
+    id: NodeId,
+    offset: number,
+    withEntries: boolean,
+    take: (entry: DirectoryEntry) => boolean,
+  ): Promise<void> {
+    return this.#directories.read(id, offset, withEntries, take);
+  }
+
+  releaseDirectory(): void {}
+
+  fsyncDirectory(): void {
+    // Names are in the bucket before the operation that changes them returns.
+  }
+
+  statFileSystem(): FileSystemStatus {
+    const blocks = Math.floor(this.#context.options.capacityBytes / STATFS_BLOCK_BYTES);
+    return {
+      blockSizeBytes: STATFS_BLOCK_BYTES,
+      blocks,
+      blocksFree: blocks,
+      files: STATFS_FILES,
+      filesFree: STATFS_FILES,
+      maxNameBytes: MAX_NAME_BYTES,
+    };
+  }
+
+  access(_caller: Caller, id: NodeId): void {
+    // Mounted with default_permissions: the kernel checks modes itself, and asks here only whether the node is there.
+    this.#tree.row(id);
+  }
+
+  async getXattr(_caller: Caller, id: NodeId, name: string): Promise<Uint8Array> {
+    if (!isStoredXattr(name)) throw new FsError('ENODATA');
+    return this.#attributes.getXattr(await this.#currentVersion(id), name);
+  }
+
+  async listXattrs(_caller: Caller, id: NodeId): Promise<readonly string[]> {
+    const row = this.#tree.row(id);
+    // Known without asking for most: `ls -l` calls this for every file of a fresh listing.
+    return this.#attributes.listXattrs(row.complete ? row : await this.#currentVersion(id));
+  }
+
+  async setXattr(_caller: Caller, id: NodeId, name: string, value: Uint8Array, flags: number): Promise<void> {
+    this.#checkWritable();
+    if (!isStoredXattr(name)) throw new FsError('EOPNOTSUPP');
+    await this.#attributes.setXattr(id, name, value, flags);
+  }
+
+  async removeXattr(_caller: Caller, id: NodeId, name: string): Promise<void> {
+    this.#checkWritable();
+    if (!isStoredXattr(name)) throw new FsError('EOPNOTSUPP');
+    await this.#attributes.removeXattr(id, name);
+  }
+
+  async allocate(_caller: Caller, id: NodeId, offset: number, lengthBytes: number, mode: number): Promise<void> {
+    this.#checkWritable();
+    const zeroes = (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) !== 0;
+    if ((mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) !== 0) {
+      throw new FsError('EOPNOTSUPP');
+    }
+    const end = offset + lengthBytes;
+    await this.#openFiles.use(id, async (file) => {
+      const staging = await this.#contents.stage(file);
+      this.#contents.noteChange(file);
+      if (zeroes) {
+        const zeroEnd = Math.min(end, staging.sizeBytes);
+        for (let at = offset; at < zeroEnd; at += ZERO_BYTES) {
+          await staging.write(at, new Uint8Array(Math.min(ZERO_BYTES, zeroEnd - at)));
+        }
+      }
+      if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > staging.sizeBytes) await staging.truncate(end);
+    });
+  }
+
+  seek(_caller: Caller, id: NodeId, offset: number, whence: number): number {
+    const row = this.#tree.row(id);
+    const { sizeBytes } = this.#openFiles.find(id)?.live(row) ?? row;
+    if (offset >= sizeBytes) throw new FsError('ENXIO');
+    // One extent of data with the hole that every file has at its end: what POSIX allows where holes are not tracked.
+    if (whence === SEEK_DATA) return offset;
+    if (whence === SEEK_HOLE) return sizeBytes;
+    throw new FsError('EINVAL');
+  }
+
+  /** A whole file onto an empty one is a copy on the server; anything else the kernel does itself, by reads and writes. */
+  async copyRange(
+    _caller: Caller,
+    source: NodeId,
+    sourceOffset: number,
+    target: NodeId,
+    targetOffset: number,
+    lengthBytes: number,
+  ): Promise<number> {
+    this.#checkWritable();
+    if (sourceOffset !== 0 || targetOffset !== 0 || source === target) throw new FsError('EOPNOTSUPP');
+    return this.#committer.copyWhole(source, target, lengthBytes);
+  }
+
+  destroy(): void {
+    this.close();
+  }
+
+  errnoOf(error: unknown): number {
+    return errnoOf(error);
+  }
+
+  #renewableMs(id: NodeId): number | undefined {
+    const row = this.#context.index.nodes.get(id);
+    return row === undefined || row.parent === undefined || row.dirty ? undefined : this.#context.beliefs.remainingMs(row);
+  }
+
+  #checkWritable(): void {
+    if (this.#context.options.readOnly) throw new FsError('EROFS');
+  }
+
+  /** The node with all that the bucket tells of it; ESTALE when the name leads to another version now. */
+  async #currentVersion(id: NodeId): Promise<NodeRow> {
+    const row = this.#tree.row(id);
+    if (row.complete) return row;
+    const complete = await this.#resolver.complete(row);
+    if (complete.id !== id) {
+      if (row.parent !== undefined) this.#context.notifier.invalidateEntry(row.parent, row.name);
+      throw new FsError('ESTALE');
+    }
+    return complete;
+  }
+
+  #openReply(_id: NodeId): OpenReply {
+    // A node is one version, and local changes go through the page cache: what it holds is true.
+    return { keepCache: true };
+  }
+
+  #entryOrMissing(parent: NodeId, name: string, found: Found | undefined): Entry | NegativeEntry {
+    if (found !== undefined) {
+      this.#revalidator.noteUse(parent, found.row.id);
+      return this.#entryOf(found);
+    }
+    return { node: undefined, entryTtlMs: this.#resolver.missingMs(parent, name) };
+  }
+
+  #fresh(row: NodeRow): Entry {
+    return this.#entryOf({ row, remainingMs: this.#context.beliefs.expireMs });
+  }
+
+  #entryOf({ row, remainingMs }: Found): Entry {
+    const { attributes, ttlMs } = this.#attributesOf(row);
+    return { node: row.id, attributes, ttlMs: Math.min(ttlMs, remainingMs), entryTtlMs: remainingMs };
+  }
+
+  #attributesOf(row: NodeRow): AttributesReply {
+    const live = this.#openFiles.find(row.id)?.live(row);
+    // Provisional attributes are for now only: the next look may already know better.
+    const ttlMs = row.complete ? this.#context.beliefs.remainingMs(row) : 0;
+    return { attributes: this.#tree.attributesOf(row, live), ttlMs };
+  }
+}
+
+function revalidation(context: FsContext): RevalidatorOptions {
+  return { expireMs: context.beliefs.expireMs, requestsPerSecond: REVALIDATIONS_PER_SECOND, maxNames: REVALIDATED_NAMES };
+}
+
+/** Others (`security.*`, `system.*`) are asked for by the kernel and by `ls` all the time, and are never stored. */
+function isStoredXattr(name: string): boolean {
+  return name.startsWith('user.') || name.startsWith('trusted.');
+}

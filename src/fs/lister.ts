@@ -1,0 +1,200 @@
+/** Directory listings: one job at a time for each directory, page by page into the index, changes told to the kernel. */
+import { SingleFlight } from '../base/locks.ts';
+import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
+import type { ListedName, NodeRow, Sweep } from '../index/contract.ts';
+import type { ListedObject } from '../store/contract.ts';
+import type { FsContext } from './context.ts';
+import { FsError } from './errors.ts';
+import { type ParsedPage, parseListing } from './names.ts';
+import type { Retirement } from './retirement.ts';
+import type { Tree } from './tree.ts';
+
+export interface ListingProgress {
+  /** Resolves when one more page is in the index, or the listing ended; rejects with the listing. */
+  nextPage(): Promise<void>;
+  readonly isDone: boolean;
+}
+
+class ListingJob implements ListingProgress {
+  isDone = false;
+  #wake: (() => void)[] = [];
+  #error: unknown;
+
+  nextPage(): Promise<void> {
+    if (this.isDone) return this.#error === undefined ? Promise.resolve() : Promise.reject(this.#error);
+    return new Promise((resolve, reject) => {
+      this.#wake.push(() => (this.#error === undefined ? resolve() : reject(this.#error)));
+    });
+  }
+
+  page(): void {
+    for (const wake of this.#wake.splice(0)) wake();
+  }
+
+  end(error: unknown): void {
+    this.isDone = true;
+    this.#error = error;
+    this.page();
+  }
+}
+
+export interface ListerCounts {
+  listings: number;
+  /** Keys that are no file names. */
+  skippedKeys: number;
+  /** Files hidden by a directory of the same name. */
+  shadowedKeys: number;
+}
+
+export class Lister {
+  readonly counts: ListerCounts = { listings: 0, skippedKeys: 0, shadowedKeys: 0 };
+  readonly #context: FsContext;
+  readonly #tree: Tree;
+  readonly #retirement: Retirement;
+  readonly #flights = new SingleFlight<NodeId, boolean>();
+  readonly #jobs = new Map<NodeId, ListingJob>();
+
+  constructor(context: FsContext, tree: Tree, retirement: Retirement) {
+    this.#context = context;
+    this.#tree = tree;
+    this.#retirement = retirement;
+  }
+
+  /** Lists the whole directory, or joins the listing that runs. ENOENT when it turns out not to exist any more. */
+  async refresh(directory: NodeId): Promise<void> {
+    await this.#start(directory, Number.POSITIVE_INFINITY);
+  }
+
+  /** The same, but gives up after one page if more follow; false then, and the directory is noted as large. */
+  refreshIfSmall(directory: NodeId): Promise<boolean> {
+    return this.#start(directory, 1);
+  }
+
+  /** Starts a listing (or joins it) whose pages can be read as they arrive. */
+  stream(directory: NodeId): ListingProgress {
+    void this.#start(directory, Number.POSITIVE_INFINITY).catch(() => undefined); // The job carries the error.
+    const job = this.#jobs.get(directory);
+    if (job === undefined) throw new FsError('EIO', 'listing did not start');
+    return job;
+  }
+
+  /** The listing of the directory that runs now, if one does. */
+  running(directory: NodeId): ListingProgress | undefined {
+    return this.#jobs.get(directory);
+  }
+
+  async #start(directory: NodeId, maxPages: number): Promise<boolean> {
+    const done = await this.#flights.run(directory, () => this.#run(directory, maxPages));
+    // Joined a short one, but wanted all.
+    if (!done && maxPages > 1) return this.#flights.run(directory, () => this.#run(directory, maxPages));
+    return done;
+  }
+
+  async #run(directory: NodeId, maxPages: number): Promise<boolean> {
+    const job = new ListingJob();
+    this.#jobs.set(directory, job);
+    try {
+      const isWhole = await this.#list(directory, maxPages, job);
+      job.end(undefined);
+      return isWhole;
+    } catch (error) {
+      job.end(error);
+      throw error;
+    } finally {
+      this.#jobs.delete(directory);
+    }
+  }
+
+  async #list(directory: NodeId, maxPages: number, job: ListingJob): Promise<boolean> {
+    const { store, clock, beliefs, index } = this.#context;
+    const prefix = this.#tree.prefixOf(directory);
+    const startedAtMs = clock.nowMs();
+    this.counts.listings += 1;
+    let pages = 0;
+    let isEmpty = true;
+    let hasChanged = false;
+    let marker: ListedObject | undefined;
+    for await (const page of store.list({ prefix, delimiter: '/' })) {
+      if (pages === maxPages) {
+        beliefs.noteDirectorySize(directory, 'large');
+        return false;
+      }
+      pages += 1;
+      if (index.nodes.get(directory) === undefined || this.#tree.prefixOf(directory) !== prefix) throw new FsError('ESTALE');
+      const parsed = parseListing(prefix, page);
+      this.counts.skippedKeys += parsed.skipped;
+      this.counts.shadowedKeys += parsed.shadowed;
+      marker ??= parsed.marker;
+      isEmpty &&= parsed.names.length === 0 && parsed.marker === undefined && parsed.skipped === 0;
+      if (this.#apply(directory, parsed, startedAtMs)) hasChanged = true;
+      job.page();
+    }
+    if (await this.#sweep(directory, startedAtMs)) hasChanged = true;
+    beliefs.noteDirectorySize(directory, pages <= 1 ? 'one-page' : 'large');
+    this.#finish(directory, { marker, isEmpty, hasChanged, startedAtMs });
+    return true;
+  }
+
+  #apply(directory: NodeId, parsed: ParsedPage, startedAtMs: number): boolean {
+    const { beliefs, index, notifier } = this.#context;
+    const names = parsed.names.filter((entry: ListedName) => !beliefs.wasRemovedSince(directory, entry.name, startedAtMs));
+    const { replacements, added } = index.nodes.applyListing(directory, names, startedAtMs);
+    for (const { name, oldId } of replacements) {
+      notifier.invalidateEntry(directory, name);
+      this.#retirement.retireId(oldId);
+    }
+    return replacements.length > 0 || added > 0;
+  }
+
+  /** Rows that no page named are gone from the bucket. In pieces, so that a large directory does not stop everything else. */
+  async #sweep(directory: NodeId, startedAtMs: number): Promise<boolean> {
+    const { index, notifier } = this.#context;
+    let hasChanged = false;
+    let next: number | undefined = 0;
+    while (next !== undefined) {
+      const swept: Sweep = index.nodes.sweep(directory, startedAtMs, next);
+      for (const row of swept.detached) {
+        hasChanged = true;
+        notifier.invalidateEntry(directory, row.name);
+        this.#retirement.retire(row);
+      }
+      next = swept.next;
+      if (next !== undefined) await new Promise((resolve) => setImmediate(resolve));
+    }
+    return hasChanged;
+  }
+
+  #finish(
+    directory: NodeId,
+    result: { marker: ListedObject | undefined; isEmpty: boolean; hasChanged: boolean; startedAtMs: number },
+  ): void {
+    const { index, beliefs, notifier } = this.#context;
+    const row = index.nodes.get(directory);
+    if (row === undefined) return;
+    if (result.isEmpty && directory !== ROOT_NODE_ID && row.validatedAtMs < result.startedAtMs && !row.dirty) {
+      // No marker and nothing below: the prefix, and with it the implied directory, is gone.
+      if (row.parent !== undefined) notifier.invalidateEntry(row.parent, row.name);
+      this.#retirement.retire(row);
+      throw new FsError('ENOENT');
+    }
+    index.nodes.update(directory, {
+      listedAtMs: result.startedAtMs,
+      ...markerChange(row, result.marker, result.startedAtMs),
+    });
+    beliefs.noteMarkerSeen(directory, result.startedAtMs);
+    if (result.hasChanged) notifier.invalidateNode(directory, 0, 0);
+  }
+}
+
+/** What the marker in a directory's own listing says of the directory: same time of modification, same metadata. */
+function markerChange(row: NodeRow, marker: ListedObject | undefined, startedAtMs: number): Partial<NodeRow> {
+  if (marker === undefined || row.validatedAtMs >= startedAtMs) return {};
+  const isUnchanged = row.lastModifiedMs === undefined || row.lastModifiedMs === marker.lastModifiedMs;
+  return {
+    marker: row.marker ?? '',
+    etag: marker.etag,
+    lastModifiedMs: marker.lastModifiedMs,
+    validatedAtMs: startedAtMs,
+    ...(isUnchanged && row.marker !== undefined ? {} : { complete: false }),
+  };
+}

@@ -1,0 +1,269 @@
+/** Operations that change names: create, mkdir, symlink, unlink, rmdir, rename. */
+import type { KeyedLock, SharedLock } from '../base/locks.ts';
+import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
+import type { NodeFields, NodeKind, NodeRow } from '../index/contract.ts';
+import type { BodySource } from '../store/contract.ts';
+import type { Contents } from './content.ts';
+import type { FsContext } from './context.ts';
+import { FsError } from './errors.ts';
+import { encodeAttributes } from './metadata.ts';
+import type { Retirement } from './retirement.ts';
+import type { Resolver } from './resolver.ts';
+import type { Tree } from './tree.ts';
+
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface NamespaceParts {
+  readonly context: FsContext;
+  readonly tree: Tree;
+  readonly resolver: Resolver;
+  readonly contents: Contents;
+  readonly retirement: Retirement;
+  readonly nodeLocks: KeyedLock<NodeId>;
+  readonly keyGate: SharedLock;
+}
+
+/** Linux's MAXSYMLINKS has nothing to do with it: PATH_MAX less the NUL bounds what readlink can return. */
+const MAX_TARGET_BYTES = 4095;
+
+const PERMISSIONS = 0o7777;
+
+export class Namespace {
+  readonly #parts: NamespaceParts;
+
+  constructor(parts: NamespaceParts) {
+    this.#parts = parts;
+  }
+
+  /** A new file that the bucket does not have yet; its first flush brings it there. */
+  async createFile(parent: NodeId, name: string, mode: number, owner: Owner): Promise<NodeRow> {
+    await this.#checkFree(parent, name, 'file');
+    return this.#insert(parent, name, { ...this.#newFields('file', mode, owner), dirty: true, complete: true });
+  }
+
+  async makeDirectory(parent: NodeId, name: string, mode: number, owner: Owner): Promise<NodeRow> {
+    const key = await this.#checkFree(parent, name, 'directory');
+    const { context, keyGate } = this.#parts;
+    const startedAtMs = context.clock.nowMs();
+    const fields = this.#newFields('directory', mode, owner);
+    const result = await keyGate.shared(() =>
+      context.store.put(key, EMPTY_BODY, { attributes: encodeAttributes({ ...fields, name }) }),
+    );
+    // Made here just now: it is known to be empty.
+    const row = this.#insert(parent, name, { ...fields, etag: result.etag, marker: '', listedAtMs: startedAtMs });
+    context.beliefs.noteMarkerSeen(row.id, startedAtMs);
+    return row;
+  }
+
+  async makeSymlink(parent: NodeId, name: string, target: string, owner: Owner): Promise<NodeRow> {
+    const key = await this.#checkFree(parent, name, 'symlink');
+    const body = Buffer.from(target);
+    if (body.length === 0) throw new FsError('ENOENT');
+    if (body.length > MAX_TARGET_BYTES) throw new FsError('ENAMETOOLONG');
+    const { context, keyGate } = this.#parts;
+    const fields = { ...this.#newFields('symlink', 0o777, owner), sizeBytes: body.length };
+    const result = await keyGate.shared(() =>
+      context.store.put(
+        key,
+        { sizeBytes: body.length, open: () => body },
+        { attributes: encodeAttributes({ ...fields, name }) },
+      ),
+    );
+    return this.#insert(parent, name, { ...fields, etag: result.etag, target });
+  }
+
+  async unlink(parent: NodeId, name: string): Promise<void> {
+    const row = await this.#parts.resolver.need(parent, name);
+    if (row.kind === 'directory') throw new FsError('EISDIR');
+    const { context, tree, contents, retirement, nodeLocks, keyGate } = this.#parts;
+    await contents.keepForReaders(row.id);
+    await nodeLocks.run(row.id, () =>
+      keyGate.shared(async () => {
+        const current = context.index.nodes.get(row.id);
+        if (current?.parent !== parent || current.name !== name) throw new FsError('ENOENT');
+        if (current.etag !== undefined) await context.mover.delete(tree.keyOf(current));
+        context.beliefs.noteRemoved(parent, name);
+        retirement.retireId(row.id);
+      }),
+    );
+    await this.#keepParent(parent);
+  }
+
+  async removeDirectory(parent: NodeId, name: string): Promise<void> {
+    const row = await this.#parts.resolver.need(parent, name);
+    if (row.kind !== 'directory') throw new FsError('ENOTDIR');
+    await this.#checkEmpty(row);
+    const { context, tree, retirement, keyGate } = this.#parts;
+    await keyGate.shared(() => context.mover.delete(tree.keyOf(row)));
+    context.beliefs.noteRemoved(parent, name);
+    retirement.retireId(row.id);
+    await this.#keepParent(parent);
+  }
+
+  async rename(from: NodeId, name: string, to: NodeId, newName: string, noReplace: boolean): Promise<void> {
+    const { resolver } = this.#parts;
+    const row = await resolver.need(from, name);
+    const target = (await resolver.find(to, newName))?.row;
+    if (target?.id === row.id) return;
+    if (target !== undefined && noReplace) throw new FsError('EEXIST');
+    if (row.kind === 'directory') {
+      if (target !== undefined && target.kind !== 'directory') throw new FsError('ENOTDIR');
+      if (target !== undefined) await this.#checkEmpty(target);
+      await this.#renameDirectory(row, to, newName, target);
+    } else {
+      if (target?.kind === 'directory') throw new FsError('EISDIR');
+      await this.#renameFile(row, to, newName, target);
+    }
+    await this.#keepParent(from);
+  }
+
+  async #renameFile(row: NodeRow, to: NodeId, newName: string, target: NodeRow | undefined): Promise<void> {
+    const { context, tree, contents, nodeLocks, keyGate } = this.#parts;
+    if (target !== undefined) await contents.keepForReaders(target.id);
+    const ids = target === undefined ? [row.id] : [row.id, target.id];
+    await nodeLocks.runAll(ids, () =>
+      keyGate.shared(async () => {
+        const current = tree.row(row.id);
+        const toKey = tree.newKey(to, newName, current.kind);
+        const moved = await this.#moveObject(current, toKey);
+        this.#takeName(current, to, newName, target);
+        if (moved !== undefined) context.index.nodes.update(row.id, moved);
+      }),
+    );
+  }
+
+  /** COPY, then DELETE; between them a crash leaves an intent, which is finished at the next start. */
+  async #moveObject(row: NodeRow, toKey: string): Promise<Partial<NodeFields> | undefined> {
+    // Never uploaded: the upload will go to the new key.
+    if (row.etag === undefined) return undefined;
+    const { context, tree } = this.#parts;
+    const fromKey = tree.keyOf(row);
+    const intent = context.journal.begin({ kind: 'rename', node: row.id, fromKey, toKey });
+    try {
+      const object = { etag: row.etag, sizeBytes: row.sizeBytes };
+      const result = await context.mover.copy(fromKey, toKey, object, undefined);
+      await context.mover.delete(fromKey);
+      context.journal.done(intent);
+      return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, validatedAtMs: context.clock.nowMs() };
+    } catch (error) {
+      // The caller is told, and sees the old name: nothing may happen to it later.
+      context.journal.done(intent);
+      throw error;
+    }
+  }
+
+  async #renameDirectory(row: NodeRow, to: NodeId, newName: string, target: NodeRow | undefined): Promise<void> {
+    const { context, tree, keyGate } = this.#parts;
+    await keyGate.exclusive(async () => {
+      const current = tree.row(row.id);
+      const fromPrefix = tree.prefixOf(row.id);
+      const toPrefix = tree.newKey(to, newName, 'directory');
+      if (toPrefix.startsWith(fromPrefix)) throw new FsError('EINVAL');
+      const intent = context.journal.begin({ kind: 'renameTree', node: row.id, fromPrefix, toPrefix });
+      const count = await context.mover.moveTree(fromPrefix, toPrefix).catch((error: unknown) => {
+        context.journal.fail(intent, String(error));
+        throw error;
+      });
+      context.journal.done(intent);
+      this.#takeName(current, to, newName, target);
+      context.index.nodes.update(row.id, { validatedAtMs: context.clock.nowMs() });
+      if (count === 0) await this.#putMarker(tree.row(row.id));
+      tree.forgetPrefixes();
+    });
+  }
+
+  /** In the index: the old target loses the name, the node gets it. */
+  #takeName(row: NodeRow, to: NodeId, newName: string, target: NodeRow | undefined): void {
+    const { context, tree, retirement } = this.#parts;
+    const { index, beliefs } = context;
+    index.transaction(() => {
+      if (target !== undefined) retirement.retireId(target.id);
+      // A probe or a listing may have found the new name while the copy was under way.
+      const intruder = index.nodes.child(to, newName);
+      if (intruder !== undefined && intruder.id !== row.id) retirement.retire(intruder);
+      index.nodes.move(row.id, to, newName);
+    });
+    if (row.parent !== undefined) beliefs.noteRemoved(row.parent, row.name);
+    beliefs.notePresent(to, newName);
+    if (row.kind === 'directory') tree.forgetPrefixes();
+  }
+
+  /** The name must not exist. Returns the key that it will have. */
+  async #checkFree(parent: NodeId, name: string, kind: NodeKind): Promise<string> {
+    const key = this.#parts.tree.newKey(parent, name, kind);
+    // The kernel looked the name up just now: what it was told then is still believed, so this costs no request.
+    const found = await this.#parts.resolver.find(parent, name);
+    if (found !== undefined) throw new FsError('EEXIST');
+    return key;
+  }
+
+  async #checkEmpty(directory: NodeRow): Promise<void> {
+    const { context, tree } = this.#parts;
+    const isKnownEmpty =
+      context.beliefs.isWhollyKnown(directory) && !context.index.nodes.hasChildren(directory.id);
+    if (isKnownEmpty) return;
+    for (const child of context.index.nodes.children(directory.id, 0, 1)) {
+      if (child.dirty) throw new FsError('ENOTEMPTY');
+    }
+    const prefix = tree.prefixOf(directory.id);
+    for await (const page of context.store.list({ prefix, limit: 2 })) {
+      if (page.objects.some((object) => object.key !== prefix)) throw new FsError('ENOTEMPTY');
+    }
+  }
+
+  /** POSIX keeps a directory whose last entry went; an implied one would vanish from the bucket, so it gets a marker. */
+  async #keepParent(parent: NodeId): Promise<void> {
+    const { context } = this.#parts;
+    const row = context.index.nodes.get(parent);
+    if (row === undefined || parent === ROOT_NODE_ID || row.marker !== undefined) return;
+    if (context.index.nodes.hasChildren(parent)) return;
+    await this.#putMarker(row);
+  }
+
+  async #putMarker(row: NodeRow): Promise<void> {
+    const { context, tree } = this.#parts;
+    const result = await context.store.put(tree.prefixOf(row.id), EMPTY_BODY, { attributes: encodeAttributes(row) });
+    context.index.nodes.update(row.id, { marker: '', etag: result.etag, validatedAtMs: context.clock.nowMs() });
+  }
+
+  #insert(parent: NodeId, name: string, fields: Omit<NodeFields, 'parent' | 'name'>): NodeRow {
+    const { context, retirement } = this.#parts;
+    const { index, beliefs } = context;
+    return index.transaction(() => {
+      const intruder = index.nodes.child(parent, name);
+      if (intruder !== undefined) retirement.retire(intruder);
+      beliefs.notePresent(parent, name);
+      return index.nodes.insert({ ...fields, parent, name });
+    });
+  }
+
+  #newFields(kind: NodeKind, mode: number, owner: Owner): Omit<NodeFields, 'parent' | 'name'> {
+    const now = this.#parts.tree.now();
+    return {
+      kind,
+      sizeBytes: 0,
+      mode: mode & PERMISSIONS,
+      uid: owner.uid,
+      gid: owner.gid,
+      mtime: now,
+      ctime: now,
+      atime: now,
+      etag: undefined,
+      lastModifiedMs: undefined,
+      marker: undefined,
+      content: undefined,
+      md5: undefined,
+      complete: true,
+      extras: undefined,
+      target: undefined,
+      validatedAtMs: this.#parts.context.clock.nowMs(),
+      listedAtMs: 0,
+      dirty: false,
+    };
+  }
+}
+
+export const EMPTY_BODY: BodySource = { sizeBytes: 0, open: () => new Uint8Array(0) };

@@ -1,0 +1,137 @@
+/** What is in use: nodes with open descriptors, running operations or changes that the bucket does not have. */
+import type { Timespec } from '../base/clock.ts';
+import type { NodeId } from '../base/ids.ts';
+import type { Staging } from '../journal/contract.ts';
+import type { ContentReader } from '../transfer/contract.ts';
+
+/**
+ * The state of one node while it is in use. Everything in it can be rebuilt from the index and the journal, so a restarted worker
+ * makes one when the first request for the node arrives.
+ */
+export class OpenFile {
+  readonly id: NodeId;
+  /** Open descriptions that the kernel has, by what they may do. */
+  readers = 0;
+  writers = 0;
+  /** Operations that use `reader` or `staging` now. */
+  inFlight = 0;
+  /** Reads the version that the bucket has (the old content, while there are changes). */
+  reader: Promise<ContentReader> | undefined;
+  staging: Staging | undefined;
+  /** Time of the last change of content made here and not in the row yet. */
+  changedAt: Timespec | undefined;
+  /** The index knows that there are changes (saves a write to it for each write). */
+  isMarkedDirty = false;
+  /** Mode, owner or times were changed too, and wait for the upload of the content. True after recovery: it is not known then. */
+  hasNewAttributes = false;
+  /** Set while the last user's traces are cleared (staging file to cache); new users wait for it. */
+  settling: Promise<void> | undefined;
+  /** Made with O_EXCL and never uploaded: the upload must not replace what another server made meanwhile. */
+  exclusive = false;
+
+  constructor(id: NodeId) {
+    this.id = id;
+  }
+
+  get isOpen(): boolean {
+    return this.readers + this.writers > 0;
+  }
+
+  get isIdle(): boolean {
+    return !this.isOpen && this.inFlight === 0;
+  }
+
+  /** The bucket has everything. */
+  noteClean(): void {
+    this.isMarkedDirty = false;
+    this.hasNewAttributes = false;
+    this.changedAt = undefined;
+  }
+
+  /** Size and time of a file with changes, which the row does not have yet. */
+  live(row: { readonly mtime: Timespec }): { sizeBytes: number; mtime: Timespec } | undefined {
+    if (this.staging === undefined) return undefined;
+    return { sizeBytes: this.staging.sizeBytes, mtime: this.changedAt ?? row.mtime };
+  }
+}
+
+export class OpenFiles {
+  readonly #files = new Map<NodeId, OpenFile>();
+  readonly #onIdle: (file: OpenFile) => void;
+
+  /** `onIdle` is called when the last use of a file ended; it may call `drop`. */
+  constructor(onIdle: (file: OpenFile) => void) {
+    this.#onIdle = onIdle;
+  }
+
+  get size(): number {
+    return this.#files.size;
+  }
+
+  find(id: NodeId): OpenFile | undefined {
+    return this.#files.get(id);
+  }
+
+  isOpen(id: NodeId): boolean {
+    return this.#files.get(id)?.isOpen ?? false;
+  }
+
+  /** Keeps the file's reader and staging alive while the task runs. */
+  async use<T>(id: NodeId, task: (file: OpenFile) => Promise<T>): Promise<T> {
+    const file = await this.#settled(id);
+    file.inFlight += 1;
+    try {
+      return await task(file);
+    } finally {
+      this.endUse(file);
+    }
+  }
+
+  async open(id: NodeId, writes: boolean): Promise<OpenFile> {
+    const file = await this.#settled(id);
+    if (writes) file.writers += 1;
+    else file.readers += 1;
+    return file;
+  }
+
+  /** For uses that outlive a call: the counterpart of `file.inFlight += 1`. */
+  endUse(file: OpenFile): void {
+    file.inFlight -= 1;
+    if (file.isIdle) this.#onIdle(file);
+  }
+
+  release(id: NodeId, writes: boolean): void {
+    const file = this.#files.get(id);
+    // A worker that took over does not know the opens of its predecessor.
+    if (file === undefined) return;
+    if (writes) file.writers = Math.max(0, file.writers - 1);
+    else file.readers = Math.max(0, file.readers - 1);
+    if (file.isIdle) this.#onIdle(file);
+  }
+
+  drop(file: OpenFile): void {
+    this.#files.delete(file.id);
+    void file.reader?.then(
+      (reader) => reader.close(),
+      () => undefined, // It never opened: nothing to close, and its caller had the error.
+    );
+    file.reader = undefined;
+  }
+
+  /** The state of the node, made when there is none. The caller takes it into use before it awaits anything. */
+  async #settled(id: NodeId): Promise<OpenFile> {
+    for (;;) {
+      const file = this.#files.get(id);
+      if (file === undefined) break;
+      if (file.settling === undefined) return file;
+      await file.settling;
+    }
+    const file = new OpenFile(id);
+    this.#files.set(id, file);
+    return file;
+  }
+
+  *[Symbol.iterator](): Iterator<OpenFile> {
+    yield* this.#files.values();
+  }
+}
