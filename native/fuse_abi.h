@@ -1,0 +1,71 @@
+// The little of the FUSE wire protocol that the reader loop itself must know; everything else is decoded in TypeScript.
+// Our own copy: the system's <linux/fuse.h> may be older than the kernel that runs.
+#pragma once
+
+#include <sys/ioctl.h>
+
+#include <cstdint>
+
+namespace fuse {
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the TypeScript half reads the wire as little-endian"
+#endif
+
+struct InHeader {
+  uint32_t len;
+  uint32_t opcode;
+  uint64_t unique;
+  uint64_t nodeid;
+  uint32_t uid;
+  uint32_t gid;
+  uint32_t pid;
+  uint16_t totalExtlen;
+  uint16_t padding;
+};
+static_assert(sizeof(InHeader) == 40);
+
+struct OutHeader {
+  uint32_t len;
+  int32_t error;
+  uint64_t unique;
+};
+static_assert(sizeof(OutHeader) == 16);
+
+struct WriteIn {
+  uint64_t fh;
+  uint64_t offset;
+  uint32_t size;
+  uint32_t writeFlags;
+  uint64_t lockOwner;
+  uint32_t flags;
+  uint32_t padding;
+};
+static_assert(sizeof(WriteIn) == 40);
+
+enum Opcode : uint32_t {
+  kForget = 2,
+  kWrite = 16,
+  kInterrupt = 36,
+  kNotifyReply = 41,
+  kBatchForget = 42,
+};
+
+// An interrupt's own request id is that of the request it interrupts plus one.
+constexpr uint64_t kInterruptBit = 1;
+
+// Requests that the kernel does not wait for.
+inline bool needsReply(uint32_t opcode) {
+  return opcode != kForget && opcode != kBatchForget && opcode != kInterrupt && opcode != kNotifyReply;
+}
+
+struct BackingMap {
+  int32_t fd;
+  uint32_t flags;
+  uint64_t padding;
+};
+
+constexpr unsigned long kIocBackingOpen = _IOW(229, 1, BackingMap);
+constexpr unsigned long kIocBackingClose = _IOW(229, 2, uint32_t);
+
+}  // namespace fuse

@@ -1,0 +1,77 @@
+// One connection to the kernel: reader threads take requests from /dev/fuse, JavaScript answers them, and I/O threads do
+// what JavaScript must not wait for. Mechanism only: what to answer is decided in TypeScript.
+#pragma once
+
+#include <node_api.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "buffer.h"
+#include "events.h"
+#include "gate.h"
+#include "io_pool.h"
+#include "notifications.h"
+#include "payloads.h"
+
+struct SessionOptions {
+  int fd;
+  unsigned readers;
+  unsigned ioThreads;
+  uint32_t maxWriteBytes;
+  uint32_t maxRequests;
+  uint64_t maxPayloadBytes;
+};
+
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  explicit Session(const SessionOptions& options);
+
+  void start(napi_threadsafe_function function);
+  // Begins to stop; kStopped follows when all threads have ended. May be called again.
+  void stop();
+  // The JavaScript side goes away without waiting.
+  void abandon();
+
+  // Sends the first `size` bytes of the outbox. Returns 0 or an errno.
+  int reply(size_t size);
+  bool replyFile(uint32_t token, uint64_t unique, int fd, uint64_t offset, uint32_t length);
+  bool writeFile(uint32_t token, std::shared_ptr<Payload> payload, int fd, uint64_t offset);
+
+  EventChannel events;
+  Buffer outbox;
+  // Payloads give back to both of these, so both outlive them.
+  Gate gate;
+  BufferPool pool;
+  PayloadTable payloads;
+  Notifications notifications;
+
+  struct Counters {
+    std::atomic<uint64_t> requests{0};
+    std::atomic<uint64_t> replies{0};
+    std::atomic<uint64_t> repliesFailed{0};
+    std::atomic<uint64_t> malformed{0};
+  } counters;
+
+ private:
+  void readLoop();
+  // Bytes read, or -1 when there is nothing more to read.
+  ssize_t readRequest(Buffer& buffer);
+  void deliver(std::unique_ptr<Buffer>& buffer, size_t size);
+  uint32_t holdPayload(std::unique_ptr<Buffer>& buffer, size_t size);
+  int send(const uint8_t* message, size_t size);
+  void runJob(const Job& job, uint8_t* scratch);
+  int sendFile(const Job& job, uint8_t* scratch);
+  void end(int error);
+  void joinAll();
+
+  const SessionOptions options_;
+  IoPool io_;
+  std::vector<std::thread> readers_;
+  std::atomic<unsigned> readersRunning_{0};
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> ended_{false};
+};

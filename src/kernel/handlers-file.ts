@@ -1,0 +1,171 @@
+/** Open files. */
+import type { NodeId } from '../base/ids.ts';
+import type { Entry, OpenReply, ReadReply, WritePayload } from './contract.ts';
+import { answering, type Exchange, type Handler, last, writeNothing } from './handling.ts';
+import {
+  ERRNO,
+  IN_HEADER_BYTES,
+  MAX_TRANSFER_BYTES,
+  Opcode,
+  OpenFlag,
+  WRITE_IN_BYTES,
+  WRITE_KILL_SUIDGID,
+} from './protocol.ts';
+import { WireError } from './reader.ts';
+import type { Request } from './request.ts';
+import { writeCount, writeEntry, writeOpen } from './structs.ts';
+import type { WireWriter } from './writer.ts';
+
+/** COPY_FILE_RANGE answers with 32 bits; copies are cut to whole pages below that. */
+const MAX_COPY_BYTES = 0xffff_f000;
+
+interface Opened {
+  readonly flags: number;
+  readonly backingId: number;
+  readonly entry: Entry | undefined;
+}
+
+function writeOpened(out: WireWriter, { entry, flags, backingId }: Opened): void {
+  if (entry !== undefined) writeEntry(out, entry);
+  // The backing id is also the handle, so that RELEASE says which way the file had been open.
+  writeOpen(out, backingId, flags, backingId);
+}
+
+function finishOpen(
+  exchange: Exchange,
+  request: Request,
+  node: NodeId,
+  open: OpenReply,
+  entry: Entry | undefined,
+): void {
+  const backingId = exchange.passthrough.open(node, open.backingFd);
+  const cached = (open.keepCache ? OpenFlag.KEEP_CACHE : 0) | (open.directIo === true ? OpenFlag.DIRECT_IO : 0);
+  const flags = backingId > 0 ? OpenFlag.PASSTHROUGH : cached;
+  if (!exchange.reply(request, writeOpened, { flags, backingId, entry })) exchange.passthrough.close(node, backingId);
+}
+
+const open: Handler = (exchange, request, body) => {
+  const flags = body.u32();
+  exchange.settle(request, exchange.operations.open(request, request.node, flags), (_exchange, _request, reply) =>
+    finishOpen(exchange, request, request.node, reply, undefined),
+  );
+};
+
+const create: Handler = (exchange, request, body) => {
+  const flags = body.u32();
+  const mode = body.u32();
+  body.skip(8); // umask (which the kernel has applied), open_flags
+  const name = last(body, body.name());
+  const answer = exchange.operations.create(request, request.node, name, mode, flags);
+  exchange.settle(request, answer, (_exchange, _request, created) =>
+    finishOpen(exchange, request, created.entry.node, created.open, created.entry),
+  );
+};
+
+function writeBytes(out: WireWriter, bytes: Uint8Array): void {
+  out.bytes(bytes);
+}
+
+/** A longer answer than asked would be refused by the kernel, and the reader would get EIO. */
+function finishRead(exchange: Exchange, request: Request, reply: ReadReply, wantedBytes: number): void {
+  if (reply.kind === 'bytes') {
+    exchange.reply(request, writeBytes, reply.bytes.subarray(0, wantedBytes));
+    return;
+  }
+  exchange.replyFile(request, reply.fd, reply.offset, Math.min(reply.lengthBytes, wantedBytes), reply.release);
+}
+
+const read: Handler = (exchange, request, body) => {
+  body.skip(8); // fh
+  const offset = body.u64();
+  const wantedBytes = Math.min(body.u32(), MAX_TRANSFER_BYTES);
+  const answer = exchange.operations.read(request, request.node, offset, wantedBytes);
+  exchange.settle(request, answer, (_exchange, _request, reply) => finishRead(exchange, request, reply, wantedBytes));
+};
+
+/** The payload stays outside JavaScript until somebody asks for it. */
+class HeldPayload implements WritePayload {
+  readonly lengthBytes: number;
+  readonly #exchange: Exchange;
+  readonly #request: Request;
+
+  constructor(exchange: Exchange, request: Request, lengthBytes: number) {
+    this.#exchange = exchange;
+    this.#request = request;
+    this.lengthBytes = lengthBytes;
+  }
+
+  toFile(fd: number, offset: number): Promise<void> {
+    return this.#exchange.writeFile(this.#request, fd, offset);
+  }
+
+  bytes(): Uint8Array {
+    return this.#exchange.payload(this.#request);
+  }
+}
+
+const write: Handler = (exchange, request, body) => {
+  body.skip(8); // fh
+  const offset = body.u64(ERRNO.EFBIG);
+  const lengthBytes = body.u32();
+  const killPrivileges = (body.u32() & WRITE_KILL_SUIDGID) !== 0;
+  if (request.sizeBytes !== IN_HEADER_BYTES + WRITE_IN_BYTES + lengthBytes) throw new WireError('payload size differs');
+  const payload = new HeldPayload(exchange, request, lengthBytes);
+  const answer = exchange.operations.write(request, request.node, offset, payload, { killPrivileges });
+  exchange.settle(request, answer, finishCount);
+};
+
+function finishCount(exchange: Exchange, request: Request, count: number): void {
+  exchange.reply(request, writeCount, count);
+}
+
+/** The kernel has taken the file out of its mode already, so it is closed here before anybody is asked. */
+const release: Handler = (exchange, request, body) => {
+  const backingId = body.u64();
+  const flags = body.u32();
+  exchange.passthrough.close(request.node, backingId);
+  exchange.settle(request, exchange.operations.release(request.node, flags), finishNothing);
+};
+
+function finishNothing(exchange: Exchange, request: Request): void {
+  exchange.reply(request, writeNothing, undefined);
+}
+
+const allocate = answering((operations, request, body) => {
+  body.skip(8); // fh
+  const offset = body.u64(ERRNO.EFBIG);
+  const lengthBytes = body.u64(ERRNO.EFBIG);
+  return operations.allocate(request, request.node, offset, lengthBytes, body.u32());
+}, writeNothing);
+
+const seek = answering(
+  (operations, request, body) => {
+    body.skip(8); // fh
+    const offset = body.u64(ERRNO.ENXIO);
+    return operations.seek(request, request.node, offset, body.u32());
+  },
+  (out, offset) => out.u64(offset),
+);
+
+const copyRange = answering((operations, request, body) => {
+  body.skip(8); // fh of the source
+  const sourceOffset = body.u64();
+  const target = body.u64() as NodeId;
+  body.skip(8); // fh of the target
+  const targetOffset = body.u64(ERRNO.EFBIG);
+  const lengthBytes = Math.min(body.u64(), MAX_COPY_BYTES);
+  return operations.copyRange(request, request.node, sourceOffset, target, targetOffset, lengthBytes);
+}, writeCount);
+
+export const fileHandlers: readonly (readonly [number, Handler])[] = [
+  [Opcode.OPEN, open],
+  [Opcode.CREATE, create],
+  [Opcode.READ, read],
+  [Opcode.WRITE, write],
+  [Opcode.FLUSH, answering((operations, request) => operations.flush(request, request.node), writeNothing)],
+  [Opcode.FSYNC, answering((operations, request) => operations.fsync(request, request.node), writeNothing)],
+  [Opcode.RELEASE, release],
+  [Opcode.FALLOCATE, allocate],
+  [Opcode.LSEEK, seek],
+  [Opcode.COPY_FILE_RANGE, copyRange],
+];

@@ -1,0 +1,338 @@
+/**
+ * A FUSE connection served by an implementation of `Operations`. Decodes what native threads bring, calls the operation,
+ * answers once. An operation that answers without a promise is answered in the same turn.
+ */
+import type { Logger } from '../base/log.ts';
+import {
+  backingClose,
+  backingOpen,
+  EVENT_HEADER_BYTES,
+  EventKind,
+  type NativeCounters,
+  NativeSession,
+} from './binding.ts';
+import type { Answer, Notifier, Operations } from './contract.ts';
+import { errnoName, systemError } from './errors.ts';
+import { handlers } from './handlers.ts';
+import type { Exchange } from './handling.ts';
+import { type Agreement, type InitRequest, negotiate, writeInit } from './negotiation.ts';
+import { KernelNotifier } from './notifier.ts';
+import { Passthrough, type PassthroughStatus } from './passthrough.ts';
+import { ERRNO, MAX_TRANSFER_BYTES, Opcode, opcodeName } from './protocol.ts';
+import { RequestReader, WireError } from './reader.ts';
+import { Request, requestKey } from './request.ts';
+import { WireWriter } from './writer.ts';
+
+const READERS = 2;
+const IO_THREADS = 4;
+/** Beyond these, requests wait in the kernel. */
+const MAX_REQUESTS = 4096;
+const MAX_PAYLOAD_BYTES = 64 * 1024 * 1024;
+/** Errors of the kernel interface end here; `-512` and below are the kernel's own. */
+const MAX_ERRNO = 511;
+
+export interface SessionOptions {
+  /** An open `/dev/fuse` with a mount behind it. Stays the caller's; may be closed after `ended`. */
+  readonly fd: number;
+  readonly operations: Operations;
+  readonly log: Logger;
+  /** Use FUSE passthrough where an operation offers a backing file. Default true. */
+  readonly passthrough?: boolean;
+}
+
+export interface SessionStatus {
+  /** As the kernel speaks it, `7.45`; undefined before INIT, and for a connection that another process began. */
+  readonly protocol: string | undefined;
+  readonly passthrough: PassthroughStatus;
+  /** Operations that have not answered yet. */
+  readonly inFlight: number;
+  readonly notificationsDropped: number;
+  readonly counters: NativeCounters;
+}
+
+export type SessionEnd =
+  | { readonly reason: 'unmounted' }
+  | { readonly reason: 'stopped' }
+  | { readonly reason: 'failed'; readonly error: Error };
+
+export interface KernelSession {
+  readonly notifier: Notifier;
+  status(): SessionStatus;
+  /** Serves no more requests; what is unanswered stays so, for a successor. Resolves with `ended`. */
+  stop(): Promise<SessionEnd>;
+  /** After it no operation is called, and the fd is used no more. */
+  readonly ended: Promise<SessionEnd>;
+}
+
+/** @throws Error when the native addon is missing. */
+export function startSession(options: SessionOptions): KernelSession {
+  return new Session(options);
+}
+
+class Session implements KernelSession, Exchange {
+  readonly operations: Operations;
+  readonly passthrough: Passthrough;
+  readonly notifier: KernelNotifier;
+  readonly ended: Promise<SessionEnd>;
+  readonly #log: Logger;
+  readonly #native: NativeSession;
+  readonly #out: WireWriter;
+  readonly #events: readonly [DataView, DataView];
+  readonly #readers: readonly [RequestReader, RequestReader];
+  /** Requests that were not answered in their own turn, by `requestKey`. At most MAX_REQUESTS. */
+  readonly #inFlight = new Map<number, Request>();
+  /** Native jobs under way, by token: at most one or two for each request in flight. */
+  readonly #jobs = new Map<number, (errno: number) => void>();
+  readonly #resolveEnded: (end: SessionEnd) => void;
+  #nextToken = 1;
+  #agreement: Agreement | undefined;
+  #end: SessionEnd | undefined;
+  #stopped = false;
+  #destroyed = false;
+
+  constructor(options: SessionOptions) {
+    const { fd, log } = options;
+    this.operations = options.operations;
+    this.#log = log;
+    const backing = { open: (file: number) => backingOpen(fd, file), close: (id: number) => backingClose(fd, id) };
+    this.passthrough = new Passthrough(backing, log, options.passthrough ?? true);
+    const { promise, resolve } = Promise.withResolvers<SessionEnd>();
+    this.ended = promise;
+    this.#resolveEnded = resolve;
+    this.#native = new NativeSession({
+      fd,
+      readers: READERS,
+      ioThreads: IO_THREADS,
+      maxWriteBytes: MAX_TRANSFER_BYTES,
+      maxRequests: MAX_REQUESTS,
+      maxPayloadBytes: MAX_PAYLOAD_BYTES,
+      onEvents: (buffer, lengthBytes) => this.#onEvents(buffer, lengthBytes),
+    });
+    const [first, second] = this.#native.events;
+    this.#events = [new DataView(first), new DataView(second)];
+    this.#readers = [new RequestReader(first), new RequestReader(second)];
+    this.#out = new WireWriter(this.#native.outbox);
+    this.notifier = new KernelNotifier(this.#native, this.#out, log);
+  }
+
+  status(): SessionStatus {
+    const agreement = this.#agreement;
+    return {
+      protocol: agreement === undefined ? undefined : `${agreement.major}.${agreement.minor}`,
+      passthrough: this.passthrough.status(),
+      inFlight: this.#inFlight.size,
+      notificationsDropped: this.notifier.dropped,
+      counters: this.#native.counters(),
+    };
+  }
+
+  stop(): Promise<SessionEnd> {
+    this.#finish({ reason: 'stopped' });
+    return this.ended;
+  }
+
+  // Events
+
+  #onEvents(buffer: 0 | 1, lengthBytes: number): void {
+    const view = this.#events[buffer];
+    for (let at = 0; at < lengthBytes; ) {
+      const sizeBytes = view.getUint32(at, true);
+      const kind = view.getUint32(at + 4, true);
+      const token = view.getUint32(at + 8, true);
+      const result = view.getInt32(at + 12, true);
+      const body = at + EVENT_HEADER_BYTES;
+      at = body + ((sizeBytes + 7) & ~7);
+      if (kind === EventKind.request) this.#onRequest(this.#readers[buffer].reset(body, body + sizeBytes), token);
+      else if (kind === EventKind.jobDone) this.#onJobDone(token, result);
+      else if (kind === EventKind.ended) this.#onEnded(result);
+      else this.#onStopped();
+    }
+  }
+
+  #onRequest(reader: RequestReader, slot: number): void {
+    const request = new Request(reader, slot);
+    try {
+      const handler = handlers.get(request.opcode);
+      if (handler === undefined) this.replyError(request, ERRNO.ENOSYS);
+      else handler(this, request, reader);
+    } catch (error) {
+      this.#fail(request, error);
+    }
+  }
+
+  #onJobDone(token: number, errno: number): void {
+    const done = this.#jobs.get(token);
+    this.#jobs.delete(token);
+    done?.(errno);
+  }
+
+  #onEnded(errno: number): void {
+    if (errno === 0) this.#finish({ reason: 'unmounted' });
+    else this.#finish({ reason: 'failed', error: systemError(errno, 'read /dev/fuse') });
+  }
+
+  #finish(end: SessionEnd): void {
+    if (this.#end !== undefined) return;
+    this.#end = end;
+    this.notifier.stop();
+    this.#native.stop();
+  }
+
+  /** The fd may be closed and its number reused from here on: nothing is sent any more. */
+  #onStopped(): void {
+    this.#stopped = true;
+    for (const request of this.#inFlight.values()) request.interrupt();
+    this.#inFlight.clear();
+    const end = this.#end ?? { reason: 'stopped' };
+    if (end.reason === 'unmounted') this.destroy();
+    this.#resolveEnded(end);
+  }
+
+  // Exchange: what handlers use
+
+  settle<T>(
+    request: Request,
+    answer: Answer<T>,
+    finish: (exchange: Exchange, request: Request, value: T) => void,
+  ): void {
+    if (!(answer instanceof Promise)) {
+      finish(this, request, answer);
+      return;
+    }
+    this.#inFlight.set(request.key, request);
+    answer
+      .then((value) => {
+        if (!this.#stopped) finish(this, request, value);
+      })
+      .catch((error: unknown) => this.#fail(request, error));
+  }
+
+  reply<T>(request: Request, encode: (out: WireWriter, value: T) => void, value: T): boolean {
+    this.#out.begin();
+    encode(this.#out, value);
+    return this.#send(request, 0);
+  }
+
+  replyError(request: Request, errno: number): void {
+    this.#out.begin();
+    this.#send(request, -errno);
+  }
+
+  replyFile(request: Request, fd: number, offset: number, lengthBytes: number, release: () => void): void {
+    const token = this.#newToken();
+    const begun = this.#native.replyFile(token, request.uniqueLow, request.uniqueHigh, fd, offset, lengthBytes);
+    if (!begun) {
+      release();
+      throw systemError(ERRNO.EAGAIN, 'reply from a file');
+    }
+    // In flight until the job is done, so that an interrupt finds it.
+    this.#inFlight.set(request.key, request);
+    this.#jobs.set(token, (errno) => {
+      if (errno === 0) this.#close(request);
+      else this.#fail(request, systemError(errno, 'pread'));
+      release();
+    });
+  }
+
+  writeFile(request: Request, fd: number, offset: number): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const token = this.#newToken();
+    if (request.slot === 0 || request.answered || !this.#native.writeFile(token, request.slot, fd, offset)) {
+      reject(systemError(ERRNO.EINVAL, 'pwrite of a payload that is gone'));
+      return promise;
+    }
+    this.#jobs.set(token, (errno) => {
+      if (errno === 0) resolve();
+      else reject(systemError(errno, 'pwrite'));
+    });
+    return promise;
+  }
+
+  payload(request: Request): Uint8Array {
+    if (request.slot === 0) return new Uint8Array(0);
+    const bytes = this.#native.payload(request.slot);
+    if (bytes === undefined) throw systemError(ERRNO.EINVAL, 'read of a payload that is gone');
+    return bytes;
+  }
+
+  initialize(request: Request, init: InitRequest): void {
+    const agreement = negotiate(init, this.passthrough.wanted);
+    if (agreement === undefined) {
+      this.#log.error({ major: init.major, minor: init.minor }, 'this kernel is too old; Linux 5.4 or newer is needed');
+      this.replyError(request, ERRNO.EPROTO);
+      return;
+    }
+    this.#agreement = agreement;
+    this.passthrough.negotiated(agreement.passthrough);
+    this.reply(request, writeInit, agreement);
+  }
+
+  /**
+   * A request that is not in flight has been answered, or has not come yet because another thread still carries it.
+   * EAGAIN makes the kernel repeat the interrupt while it waits for that request, and means nothing otherwise.
+   */
+  interrupt(uniqueLow: number, uniqueHigh: number, request: Request): void {
+    const target = this.#inFlight.get(requestKey(uniqueLow, uniqueHigh));
+    if (target === undefined) this.replyError(request, ERRNO.EAGAIN);
+    else target.interrupt();
+  }
+
+  /** The kernel says DESTROY to some mounts before it ends them, and to most it does not. */
+  destroy(): void {
+    if (this.#destroyed) return;
+    this.#destroyed = true;
+    this.operations.destroy();
+  }
+
+  // Answers
+
+  #fail(request: Request, error: unknown): void {
+    const errno = error instanceof WireError ? error.errno : this.#errnoOf(error);
+    if (errno === ERRNO.EIO) {
+      this.#log.error({ err: error, operation: opcodeName(request.opcode), node: request.node }, 'operation failed');
+    }
+    if (!EXPECT_NO_REPLY.has(request.opcode)) this.replyError(request, errno);
+  }
+
+  #errnoOf(error: unknown): number {
+    try {
+      const errno = this.operations.errnoOf(error);
+      return Number.isInteger(errno) && errno > 0 && errno <= MAX_ERRNO ? errno : ERRNO.EIO;
+    } catch (defect) {
+      this.#log.error({ err: defect }, 'errnoOf failed');
+      return ERRNO.EIO;
+    }
+  }
+
+  #send(request: Request, error: number): boolean {
+    if (request.answered || this.#stopped) return false;
+    this.#close(request);
+    const errno = this.#native.reply(this.#out.finish(error, request.uniqueLow, request.uniqueHigh));
+    if (errno === 0) return true;
+    // ENOENT: given up by the caller. ENODEV: unmounted.
+    if (errno !== ERRNO.ENOENT && errno !== ERRNO.ENODEV) {
+      const operation = opcodeName(request.opcode);
+      this.#log.error({ reason: errnoName(errno), operation }, 'the kernel refused a reply');
+    }
+    return false;
+  }
+
+  #close(request: Request): void {
+    request.answered = true;
+    this.#inFlight.delete(request.key);
+    if (request.slot !== 0) this.#native.releasePayload(request.slot);
+  }
+
+  #newToken(): number {
+    do this.#nextToken = (this.#nextToken + 1) >>> 0;
+    while (this.#jobs.has(this.#nextToken));
+    return this.#nextToken;
+  }
+}
+
+const EXPECT_NO_REPLY: ReadonlySet<number> = new Set([
+  Opcode.FORGET,
+  Opcode.BATCH_FORGET,
+  Opcode.INTERRUPT,
+  Opcode.NOTIFY_REPLY,
+]);

@@ -1,0 +1,66 @@
+/** A process that mounts the toy file system and serves it. Its parent gives the options and asks questions over IPC. */
+import { closeSync } from 'node:fs';
+import { silentLogger } from '../../../src/base/log.ts';
+import { type MountOptions, mountFuse, unmountFuse } from '../../../src/kernel/mount.ts';
+import { startSession } from '../../../src/kernel/session.ts';
+import { ToyFileSystem, type ToyOptions } from './toy-fs.ts';
+
+export interface DaemonOptions {
+  readonly scratch: string;
+  readonly mount: MountOptions;
+  readonly toy: ToyOptions;
+  readonly passthrough: boolean;
+}
+
+/** What the parent may ask for. */
+export type Question =
+  | { ask: 'status' }
+  | { ask: 'invalidateEntry'; name: string }
+  | { ask: 'invalidateNode'; path: string; offset: number }
+  | { ask: 'renameBehind'; from: string; to: string }
+  | { ask: 'setSizeBehind'; path: string; sizeBytes: number }
+  | { ask: 'unmount'; lazy: boolean }
+  | { ask: 'stop' };
+
+const options = JSON.parse(process.argv[2] ?? '') as DaemonOptions;
+
+async function main(): Promise<void> {
+  const toy = new ToyFileSystem(options.scratch, options.toy);
+  const fd = await mountFuse(options.mount);
+  const session = startSession({ fd, operations: toy, log: silentLogger, passthrough: options.passthrough });
+
+  async function answer(question: Question): Promise<unknown> {
+    if (question.ask === 'invalidateEntry') return session.notifier.invalidateEntry(toy.nodeOf('/'), question.name);
+    if (question.ask === 'invalidateNode') {
+      return session.notifier.invalidateNode(toy.nodeOf(question.path), question.offset, 0);
+    }
+    if (question.ask === 'renameBehind') return toy.renameBehind(question.from, question.to);
+    if (question.ask === 'setSizeBehind') return toy.setSizeBehind(question.path, question.sizeBytes);
+    if (question.ask === 'unmount') return unmountFuse(options.mount.mountPoint, question.lazy);
+    if (question.ask === 'stop') return session.stop();
+    const { calls, destroyed, aborted, lookups } = toy;
+    return { ...session.status(), calls, destroyed, aborted, lookups };
+  }
+
+  process.on('message', ({ id, question }: { id: number; question: Question }) => {
+    answer(question).then(
+      (result) => process.send?.({ id, result }),
+      (error: Error) => process.send?.({ id, error: error.message }),
+    );
+  });
+  // The parent has gone: nothing may stay mounted.
+  const abandon = () => void unmountFuse(options.mount.mountPoint, true);
+  process.on('disconnect', abandon);
+  process.send?.({ ready: true });
+  const end = await session.ended;
+  process.off('disconnect', abandon);
+  closeSync(fd);
+  process.send?.({ ended: end.reason, destroyed: toy.destroyed });
+  toy.dispose();
+  process.disconnect?.();
+}
+
+main().catch((error: Error) => {
+  process.send?.({ failed: error.message }, () => process.disconnect?.());
+  process.exitCode = 1;
+});
