@@ -1,0 +1,75 @@
+import { Semaphore } from '../base/semaphore.ts';
+import { isStoreError, type ObjectStore } from '../store/contract.ts';
+
+const WINDOW_MS = 3;
+/** S3's bound of one DeleteObjects request. */
+export const BATCH_KEYS = 1000;
+const PARALLEL = 8;
+
+interface Waiter {
+  readonly key: string;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Deletes that come within a few milliseconds share one request. */
+export class DeleteBatcher {
+  readonly #store: ObjectStore;
+  readonly #slots = new Semaphore(PARALLEL);
+  #waiters: Waiter[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  /** False once the store refused a batch. */
+  #canBatch = true;
+
+  constructor(store: ObjectStore) {
+    this.#store = store;
+  }
+
+  /** Rejects with the StoreError of this key. */
+  delete(key: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ key, resolve, reject });
+      if (this.#waiters.length >= BATCH_KEYS) this.#flush();
+      else this.#timer ??= setTimeout(() => this.#flush(), WINDOW_MS);
+    });
+  }
+
+  #flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    void this.#send(waiters).catch((error: unknown) => {
+      for (const waiter of waiters) waiter.reject(error);
+    });
+  }
+
+  async #send(waiters: readonly Waiter[]): Promise<void> {
+    if (waiters.length > 1 && this.#canBatch) {
+      if (await this.#slots.run(() => this.#sendBatch(waiters))) return;
+      this.#canBatch = false;
+    }
+    await Promise.all(waiters.map((waiter) => this.#slots.run(() => this.#sendOne(waiter))));
+  }
+
+  /** False: the store has no batches. */
+  async #sendBatch(waiters: readonly Waiter[]): Promise<boolean> {
+    const keys = [...new Set(waiters.map(({ key }) => key))];
+    try {
+      const failures = new Map((await this.#store.deleteMany(keys)).map(({ key, error }) => [key, error]));
+      for (const { key, resolve, reject } of waiters) {
+        const error = failures.get(key);
+        if (error === undefined) resolve();
+        else reject(error);
+      }
+      return true;
+    } catch (error) {
+      if (isStoreError(error, 'NotSupported')) return false;
+      throw error;
+    }
+  }
+
+  async #sendOne({ key, resolve, reject }: Waiter): Promise<void> {
+    await this.#store.delete(key).then(resolve, reject);
+  }
+}

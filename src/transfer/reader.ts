@@ -1,0 +1,186 @@
+import { read } from 'node:fs';
+import { promisify } from 'node:util';
+import { assert } from '../base/assert.ts';
+import { BLOCK_BYTES, type FileSlice, type Slice } from '../cache/contract.ts';
+import { abortable, abortedError } from './abort.ts';
+import type { ContentReader, Source } from './contract.ts';
+import { type Flight, SMALL_OBJECT_BYTES } from './flight.ts';
+import { type AheadRange, ReadAhead } from './read-ahead.ts';
+import { type BlockRun, FLIGHT_BLOCKS, type PendingBlock, type SharedContent } from './shared-content.ts';
+import type { Transit } from './transit.ts';
+
+const readAt = promisify(read);
+
+const WINDOW_MAX_BYTES = 16 * 1024 * 1024;
+/** Where the cache takes nothing, what is read ahead waits in memory. */
+const WINDOW_UNCACHED_BYTES = 1024 * 1024;
+const READ_BYTES_MAX = 8 * 1024 * 1024;
+
+export class Reader implements ContentReader {
+  readonly source: Source;
+  readonly #shared: SharedContent;
+  readonly #transit: Transit;
+  readonly #cacheLimitBytes: number;
+  readonly #ahead = new ReadAhead();
+  /** Flights with bytes that nobody asked for yet; they go on while this reader is open. */
+  readonly #aheadFlights = new Set<Flight>();
+  #isOpen = true;
+
+  constructor(source: Source, shared: SharedContent, transit: Transit, cacheLimitBytes: number) {
+    this.source = source;
+    this.#shared = shared;
+    this.#transit = transit;
+    this.#cacheLimitBytes = cacheLimitBytes;
+    shared.refer();
+  }
+
+  get isComplete(): boolean {
+    return this.#shared.cached.isComplete;
+  }
+
+  async read(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Slice> {
+    if (signal?.aborted) throw abortedError();
+    const length = Math.min(lengthBytes, this.source.sizeBytes - offset);
+    if (length <= 0) return { kind: 'bytes', bytes: new Uint8Array(0) };
+    this.#shared.refer();
+    try {
+      this.#start(offset, length);
+      return (await this.#shared.cached.slice(offset, length)) ?? (await this.#assemble(offset, length, signal));
+    } finally {
+      this.#shared.unrefer();
+    }
+  }
+
+  async readBytes(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Uint8Array> {
+    assert(lengthBytes <= READ_BYTES_MAX, 'at most 8 MiB at once');
+    const slice = await this.read(offset, lengthBytes, signal);
+    return slice.kind === 'bytes' ? slice.bytes : readSlice(slice);
+  }
+
+  async fetchAll(signal?: AbortSignal): Promise<boolean> {
+    // It would push everything else out of the cache, and then not fit.
+    if (this.source.sizeBytes > this.#cacheLimitBytes) return this.isComplete;
+    const { blockCount } = this.#shared.cached;
+    this.#shared.refer();
+    try {
+      for (let first = 0; first < blockCount; first += FLIGHT_BLOCKS) {
+        if (!(await this.#fetchChunk(first, Math.min(first + FLIGHT_BLOCKS, blockCount), signal))) return false;
+      }
+      return this.isComplete;
+    } finally {
+      this.#shared.unrefer();
+    }
+  }
+
+  close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    for (const flight of this.#aheadFlights) flight.leave();
+    this.#aheadFlights.clear();
+    this.#shared.unrefer();
+  }
+
+  /** Starts the requests for what is missing of the range, and for what a sequential reader wants next. */
+  #start(offset: number, length: number): void {
+    const { sizeBytes } = this.source;
+    const demanded =
+      sizeBytes <= SMALL_OBJECT_BYTES ? blocksOf(0, sizeBytes) : blocksOf(offset, Math.min(offset + length, sizeBytes));
+    const windowBytes = this.#shared.isRefused ? WINDOW_UNCACHED_BYTES : WINDOW_MAX_BYTES;
+    const ahead = this.#isOpen ? this.#ahead.note(offset, length, windowBytes) : undefined;
+    if (ahead !== undefined && this.#fetchAhead(demanded, ahead)) return;
+    for (const run of this.#shared.missing(demanded.first, demanded.end)) this.#shared.fetch(this.source, run, false);
+  }
+
+  /** Adjacent demanded and future blocks go into one request. False when there is no memory to spare for the future. */
+  #fetchAhead(demanded: BlockRun, ahead: AheadRange): boolean {
+    const end = blocksOf(ahead.start, Math.min(ahead.end, this.source.sizeBytes)).end;
+    const isStarted = this.#fetchIfRoom(demanded.first, Math.max(demanded.end, end));
+    if (!isStarted) this.#ahead.retreat(ahead);
+    return isStarted;
+  }
+
+  #fetchIfRoom(first: number, end: number): boolean {
+    const runs = this.#shared.missing(first, end);
+    const bytes = runs.reduce((sum, run) => sum + this.#shared.bytesOf(run), 0);
+    if (!this.#transit.tryAdmitAhead(bytes)) return false;
+    for (const flight of this.#aheadFlights) if (flight.isOver) this.#aheadFlights.delete(flight);
+    for (const run of runs) {
+      const flight = this.#shared.fetch(this.source, run, true);
+      flight.join();
+      this.#aheadFlights.add(flight);
+    }
+    return true;
+  }
+
+  async #assemble(offset: number, length: number, signal: AbortSignal | undefined): Promise<Slice> {
+    const { first, end } = blocksOf(offset, offset + length);
+    const pieces: Promise<Uint8Array>[] = [];
+    for (let block = first; block < end; block += 1) {
+      const from = Math.max(offset, block * BLOCK_BYTES);
+      const to = Math.min(offset + length, (block + 1) * BLOCK_BYTES);
+      pieces.push(this.#piece(block, from, to, signal));
+    }
+    const [only, ...others] = await Promise.all(pieces);
+    assert(only !== undefined, 'a read has at least one block');
+    return { kind: 'bytes', bytes: others.length === 0 ? only : Buffer.concat([only, ...others]) };
+  }
+
+  /** Bytes `[from, to)` of the object, all within one block. */
+  async #piece(block: number, from: number, to: number, signal: AbortSignal | undefined): Promise<Uint8Array> {
+    let pending = this.#shared.pending(block);
+    if (pending === undefined) {
+      const slice = await this.#shared.cached.slice(from, to - from);
+      if (slice !== undefined) return readSlice(slice);
+      pending = this.#demand(block);
+    }
+    const bytes = await interestedIn(pending.flight, pending.arrived, signal);
+    return bytes.subarray(from - block * BLOCK_BYTES, to - block * BLOCK_BYTES);
+  }
+
+  /** A block that the cache has lost since it was asked. */
+  #demand(block: number): PendingBlock {
+    const [run] = this.#shared.missing(block, block + 1);
+    if (run !== undefined) this.#shared.fetch(this.source, run, false);
+    const pending = this.#shared.pending(block);
+    assert(pending !== undefined, 'a missing block is on its way');
+    return pending;
+  }
+
+  async #fetchChunk(first: number, end: number, signal: AbortSignal | undefined): Promise<boolean> {
+    for (const run of this.#shared.missing(first, end)) this.#shared.fetch(this.source, run, false);
+    // The next chunk at the same time, so that the connection is never idle.
+    if (this.#isOpen) this.#fetchIfRoom(end, Math.min(end + FLIGHT_BLOCKS, this.#shared.cached.blockCount));
+    const blocks: Promise<boolean>[] = [];
+    for (let block = first; block < end; block += 1) {
+      const pending = this.#shared.pending(block);
+      if (pending === undefined) continue;
+      const stored = pending.arrived.then(() => pending.stored);
+      blocks.push(interestedIn(pending.flight, stored, signal));
+    }
+    return (await Promise.all(blocks)).every(Boolean);
+  }
+}
+
+function blocksOf(start: number, end: number): BlockRun {
+  return { first: Math.floor(start / BLOCK_BYTES), end: Math.ceil(end / BLOCK_BYTES) };
+}
+
+async function interestedIn<T>(flight: Flight, promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  flight.join();
+  try {
+    return await abortable(promise, signal);
+  } finally {
+    flight.leave();
+  }
+}
+
+async function readSlice(slice: FileSlice): Promise<Uint8Array> {
+  try {
+    const buffer = Buffer.allocUnsafeSlow(slice.lengthBytes);
+    const { bytesRead } = await readAt(slice.fd, buffer, 0, slice.lengthBytes, slice.offset);
+    assert(bytesRead === slice.lengthBytes, 'a verified slice is in the file');
+    return buffer;
+  } finally {
+    slice.release();
+  }
+}

@@ -1,0 +1,224 @@
+import { createHash } from 'node:crypto';
+import type { Logger } from '../base/log.ts';
+import { Semaphore } from '../base/semaphore.ts';
+import {
+  isStoreError,
+  type MultipartUpload,
+  type ObjectStore,
+  type PartResult,
+  type PutRequest,
+  StoreError,
+} from '../store/contract.ts';
+import type { Uploader, UploadJob, UploadResult } from './contract.ts';
+import { looksLikeMd5, multipartEtag } from './etag.ts';
+import { BUFFERED_BODY_BYTES, digestRange, type FileBody, fileBody } from './file-body.ts';
+import { runMultipart } from './multipart.ts';
+import { type Part, planPatch, planUpload } from './parts.ts';
+
+const MIB = 1024 * 1024;
+/** Bodies in memory, over all uploads. */
+const MEMORY_LIMIT_BYTES = 64 * MIB;
+/** What a body that is streamed from its file holds in memory, about. */
+const STREAM_BYTES = MIB;
+
+export interface UploaderOptions {
+  readonly store: ObjectStore;
+  readonly log: Logger;
+  /** Size of uploaded parts; grows where 10,000 of them are not enough. 10 MiB when absent, as s3fs has it. */
+  readonly partSizeBytes?: number;
+  /** Files above this go in parts. 25 MiB when absent. */
+  readonly multipartThresholdBytes?: number;
+  /** Parts under way at once, over all uploads. 5 when absent. */
+  readonly parallel?: number;
+}
+
+type Base = NonNullable<UploadJob['base']>;
+
+export function createUploader(options: UploaderOptions): Uploader {
+  return new StagedUploader(options);
+}
+
+class StagedUploader implements Uploader {
+  readonly #store: ObjectStore;
+  readonly #log: Logger;
+  readonly #partSizeBytes: number;
+  readonly #thresholdBytes: number;
+  readonly #slots: Semaphore;
+  readonly #memory = new Semaphore(MEMORY_LIMIT_BYTES);
+  /** False once the store refused to copy a part. */
+  #canCopyParts = true;
+  /** False once an object came back intact under an ETag that is not its MD5 (SSE-KMS). */
+  #etagsAreMd5 = true;
+
+  constructor(options: UploaderOptions) {
+    this.#store = options.store;
+    this.#log = options.log;
+    this.#partSizeBytes = options.partSizeBytes ?? 10 * MIB;
+    this.#thresholdBytes = options.multipartThresholdBytes ?? 25 * MIB;
+    this.#slots = new Semaphore(options.parallel ?? 5);
+  }
+
+  async upload(job: UploadJob): Promise<UploadResult> {
+    if (job.sizeBytes <= this.#thresholdBytes) return this.#putWhole(job);
+    const { base } = job;
+    if (base !== undefined && this.#canCopyParts) {
+      const parts = planPatch(job.sizeBytes, base.sizeBytes, base.changed, this.#partSizeBytes);
+      if (parts.some((part) => part.kind === 'copy')) {
+        const result = await this.#tryPatch(job, base, parts);
+        if (result !== undefined) return result;
+      }
+    }
+    return this.#inParts(job, planUpload(job.sizeBytes, this.#partSizeBytes), undefined);
+  }
+
+  async matches(fd: number, sizeBytes: number, etag: string): Promise<boolean> {
+    if (looksLikeMd5(etag)) return (await this.digest(fd, sizeBytes)) === etag.toLowerCase();
+    const parts = planUpload(sizeBytes, this.#partSizeBytes);
+    if (!etag.endsWith(`-${parts.length}`)) return false;
+    const digests: PartResult[] = [];
+    for (const { partNumber, offset, lengthBytes } of parts) {
+      digests.push({ partNumber, etag: await digestRange({ fd, offset, lengthBytes }) });
+    }
+    return multipartEtag(digests) === etag.toLowerCase();
+  }
+
+  digest(fd: number, sizeBytes: number): Promise<string> {
+    return digestRange({ fd, offset: 0, lengthBytes: sizeBytes });
+  }
+
+  async #putWhole(job: UploadJob): Promise<UploadResult> {
+    const { fd, sizeBytes } = job;
+    await job.prepare(0, sizeBytes);
+    return this.#withMemory(sizeBytes, job.signal, async () => {
+      const body = await fileBody({ fd, offset: 0, lengthBytes: sizeBytes }, job.md5);
+      try {
+        return await this.#put(job, body, putRequest(job));
+      } catch (error) {
+        if (!isStoreError(error, 'Corrupt')) throw error;
+        this.#log.warn({ key: job.key }, 'an upload arrived damaged; it is sent again');
+        // Hashed anew, and no longer exclusive: the damaged object is ours.
+        const { ifNoneMatch: _, ...request } = putRequest(job);
+        const isOurs = error instanceof DamagedError;
+        return await this.#put(
+          job,
+          await fileBody({ fd, offset: 0, lengthBytes: sizeBytes }),
+          isOurs ? request : putRequest(job),
+        );
+      }
+    });
+  }
+
+  async #put(job: UploadJob, body: FileBody, request: PutRequest): Promise<UploadResult> {
+    const result = await this.#store.put(job.key, body, request);
+    const isSuspect = this.#etagsAreMd5 && looksLikeMd5(result.etag) && result.etag.toLowerCase() !== body.md5Hex;
+    if (isSuspect) await this.#readBack(job, result.etag, body.md5Hex);
+    return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, multipart: false };
+  }
+
+  /** An ETag that is not the MD5 means a damaged object, or a store whose ETags are something else: the object itself tells. */
+  async #readBack(job: UploadJob, etag: string, md5Hex: string): Promise<void> {
+    const cancelable = job.signal === undefined ? {} : { signal: job.signal };
+    const { body } = await this.#store.get(job.key, { ifMatch: etag, ...cancelable });
+    const hash = createHash('md5');
+    for await (const chunk of body) hash.update(chunk);
+    if (hash.digest('hex') !== md5Hex) throw new DamagedError();
+    this.#etagsAreMd5 = false;
+    this.#log.info('the ETags of this store are no MD5s');
+  }
+
+  /** Undefined: the parts could not be copied, upload everything. */
+  async #tryPatch(job: UploadJob, base: Base, parts: readonly Part[]): Promise<UploadResult | undefined> {
+    try {
+      return await this.#inParts(job, parts, base);
+    } catch (error) {
+      if (!(error instanceof CopyError)) throw error;
+      if (isStoreError(error.cause, 'NotSupported')) this.#canCopyParts = false;
+      this.#log.info({ key: job.key, reason: error.cause.kind }, 'cannot copy unchanged parts; everything is uploaded');
+      return undefined;
+    }
+  }
+
+  async #inParts(job: UploadJob, parts: readonly Part[], base: Base | undefined): Promise<UploadResult> {
+    const result = await runMultipart(this.#store, this.#slots, this.#log, {
+      key: job.key,
+      request: putRequest(job),
+      parts,
+      send: (upload, part, signal) =>
+        part.kind === 'copy' && base !== undefined
+          ? this.#copyPart(upload, part, base, signal)
+          : this.#sendPart(job, upload, part, signal),
+      beforeComplete: async () => {
+        if (base !== undefined) await this.#checkBase(base);
+        if (job.exclusive) await this.#checkAbsent(job.key);
+      },
+    });
+    return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, multipart: true };
+  }
+
+  async #sendPart(job: UploadJob, upload: MultipartUpload, part: Part, signal: AbortSignal): Promise<PartResult> {
+    const { offset, lengthBytes } = part;
+    await job.prepare(offset, lengthBytes);
+    return this.#withMemory(lengthBytes, signal, async () => {
+      const body = await fileBody({ fd: job.fd, offset, lengthBytes });
+      return this.#store.uploadPart(upload, part.partNumber, body, { signal });
+    });
+  }
+
+  async #copyPart(upload: MultipartUpload, part: Part, base: Base, signal: AbortSignal): Promise<PartResult> {
+    const range = { offset: part.offset, length: part.lengthBytes };
+    try {
+      return await this.#store.copyPart(upload, part.partNumber, base.key, range, { ifMatch: base.etag, signal });
+    } catch (error) {
+      if (isStoreError(error, 'NotSupported', 'PreconditionFailed', 'NotFound')) throw new CopyError(error);
+      throw error;
+    }
+  }
+
+  /** Some stores (Ceph RGW) ignore the condition of a copied part: was it the right version all the time? */
+  async #checkBase(base: Base): Promise<void> {
+    const head = await this.#store.head(base.key).catch((error: unknown) => {
+      if (isStoreError(error, 'NotFound')) throw new CopyError(error);
+      throw error;
+    });
+    if (head.etag === base.etag) return;
+    throw new CopyError(new StoreError('PreconditionFailed', 'the object was replaced while parts of it were copied'));
+  }
+
+  /** The condition of a multipart upload is ignored by some stores as well. */
+  async #checkAbsent(key: string): Promise<void> {
+    const head = await this.#store.head(key).catch((error: unknown) => {
+      if (isStoreError(error, 'NotFound')) return undefined;
+      throw error;
+    });
+    if (head !== undefined) throw new StoreError('PreconditionFailed', 'the object exists');
+  }
+
+  #withMemory<T>(bodyBytes: number, signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
+    return this.#memory.run(task, bodyBytes > BUFFERED_BODY_BYTES ? STREAM_BYTES : bodyBytes, signal);
+  }
+}
+
+function putRequest(job: UploadJob): PutRequest {
+  return {
+    attributes: job.attributes,
+    ...(job.exclusive ? { ifNoneMatch: '*' as const } : {}),
+    ...(job.signal === undefined ? {} : { signal: job.signal }),
+  };
+}
+
+/** The object is in the bucket, and it is not what was sent. */
+class DamagedError extends StoreError {
+  constructor() {
+    super('Corrupt', 'the object in the bucket is not what was uploaded');
+  }
+}
+
+/** Copying on the server does not work for this object; never leaves this file. */
+class CopyError extends Error {
+  override readonly cause: StoreError;
+
+  constructor(cause: StoreError) {
+    super('cannot copy a part', { cause });
+    this.cause = cause;
+  }
+}
