@@ -80,6 +80,11 @@ export interface UploadResult {
 export interface Uploader {
   /** PUT when small, multipart in parallel when large. On failure nothing is left behind in the bucket (multipart aborted). */
   upload(job: UploadJob): Promise<UploadResult>;
+  /**
+   * Whether the file's bytes are those that the ETag names: an MD5, or the multipart form that this uploader's own part size gives.
+   * False when the ETag cannot tell. Reads the file in pieces without blocking the JavaScript thread for long.
+   */
+  matches(fd: number, sizeBytes: number, etag: string): Promise<boolean>;
   /** Hex MD5 of a file, read in pieces without blocking the JavaScript thread for long. */
   digest(fd: number, sizeBytes: number): Promise<string>;
 }
