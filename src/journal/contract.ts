@@ -52,7 +52,8 @@ export interface Staging {
   truncate(sizeBytes: number): Promise<void>;
   /**
    * For a complete file that others write to unseen (FUSE passthrough): looks at size and times of the file, and when they changed since
-   * the last look, everything is dirty. Returns whether they did.
+   * the last look, everything is dirty. Returns whether they did (when in doubt, true). The first call only looks: make it before
+   * `fd` is given away.
    */
   noteUnseenWrites(): Promise<boolean>;
   /** Everything written before the call survives a loss of power: file and index are flushed. */

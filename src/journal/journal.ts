@@ -1,0 +1,158 @@
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { open, rename, statfs, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Clock, systemClock } from '../base/clock.ts';
+import type { NodeId } from '../base/ids.ts';
+import { KeyedLock } from '../base/locks.ts';
+import type { Logger } from '../base/log.ts';
+import { INDEX_BATCH, type Index, type IntentAction, type IntentRow } from '../index/contract.ts';
+import type { Journal, Staging } from './contract.ts';
+import { DETACHED_SUFFIX, readBootId, recoverStagings } from './recovery.ts';
+import { FileStaging, type StagingContext } from './staging.ts';
+
+export interface JournalOptions {
+  /** Absolute; created 0700 when missing. On a disk that keeps its files over a restart. */
+  readonly directory: string;
+  readonly index: Index;
+  readonly log: Logger;
+  readonly clock?: Clock;
+  /** Tells one run of the machine from the next; the kernel's boot id. */
+  readonly bootId?: string;
+}
+
+export function openJournal(options: JournalOptions): Journal {
+  mkdirSync(options.directory, { recursive: true, mode: 0o700 });
+  return new DirectoryJournal(options);
+}
+
+class DirectoryJournal implements Journal {
+  readonly #directory: string;
+  readonly #index: Index;
+  readonly #log: Logger;
+  readonly #bootId: string;
+  readonly #context: StagingContext;
+  readonly #open = new Map<NodeId, FileStaging>();
+  /** Of one node, staging files come and go one at a time: they share a row. */
+  readonly #locks = new KeyedLock<NodeId>();
+
+  constructor(options: JournalOptions) {
+    const { directory, index, log, clock = systemClock } = options;
+    this.#directory = directory;
+    this.#index = index;
+    this.#log = log;
+    this.#bootId = options.bootId ?? readBootId();
+    this.#context = { index, log, clock, syncDirectory: () => syncDirectory(directory) };
+  }
+
+  stage(node: NodeId, baseSizeBytes: number): Promise<Staging> {
+    return this.#locks.run(node, () => this.#open.get(node) ?? this.#create(node, baseSizeBytes));
+  }
+
+  find(node: NodeId): Staging | undefined {
+    return this.#open.get(node);
+  }
+
+  noteFailure(node: NodeId, error: string): void {
+    this.#open.get(node)?.noteFailure(error);
+  }
+
+  discard(node: NodeId): Promise<void> {
+    return this.#locks.run(node, async () => {
+      const staging = this.#open.get(node);
+      if (staging === undefined) return;
+      this.#open.delete(node);
+      // The file first: one without a row would look like something to keep.
+      await unlink(staging.path);
+      this.#index.pending.deleteStaging(node);
+      await staging.close();
+    });
+  }
+
+  detach(node: NodeId): Promise<{ readonly path: string; readonly sizeBytes: number }> {
+    return this.#locks.run(node, async () => {
+      const staging = this.#open.get(node);
+      if (staging === undefined) throw new Error(`node ${node} has no staging file`);
+      this.#open.delete(node);
+      const path = staging.path + DETACHED_SUFFIX;
+      await rename(staging.path, path);
+      this.#index.pending.deleteStaging(node);
+      await staging.close();
+      return { path, sizeBytes: staging.sizeBytes };
+    });
+  }
+
+  async recover(): Promise<readonly Staging[]> {
+    const stagings = await recoverStagings(this.#directory, this.#bootId, this.#context);
+    for (const staging of stagings) this.#open.set(staging.node, staging);
+    return stagings;
+  }
+
+  begin(action: IntentAction): number {
+    return this.#index.pending.addIntent(action, this.#context.clock.nowMs());
+  }
+
+  fail(id: number, error: string): void {
+    this.#index.pending.failIntent(id, error);
+  }
+
+  done(id: number): void {
+    this.#index.pending.deleteIntent(id);
+  }
+
+  unfinished(): readonly IntentRow[] {
+    const found: IntentRow[] = [];
+    for (;;) {
+      const page = this.#index.pending.intents(found.at(-1)?.id ?? 0, INDEX_BATCH);
+      found.push(...page);
+      if (page.length < INDEX_BATCH) return found;
+    }
+  }
+
+  async freeBytes(): Promise<number> {
+    const { bavail, bsize } = await statfs(this.#directory);
+    return bavail * bsize;
+  }
+
+  /** What is still owed to the bucket must outlive the machine's next restart as well. */
+  async close(): Promise<void> {
+    for (const staging of this.#open.values()) {
+      try {
+        await staging.sync();
+      } catch (error) {
+        this.#log.error({ error, path: staging.path }, 'flushing a staging file failed');
+      }
+      await staging.close();
+    }
+    this.#open.clear();
+  }
+
+  /** File, length, row, in this order: a row promises that the file is there and as long as the content. */
+  async #create(node: NodeId, baseSizeBytes: number): Promise<FileStaging> {
+    const name = `${node}-${randomBytes(6).toString('hex')}`;
+    const path = join(this.#directory, name);
+    const createdAtMs = this.#context.clock.nowMs();
+    const row = { node, file: name, baseSizeBytes, createdAtMs, error: undefined, durable: undefined };
+    const file = await open(path, 'wx+', 0o600);
+    try {
+      if (baseSizeBytes > 0) await file.truncate(baseSizeBytes);
+      this.#index.pending.putStaging(row);
+    } catch (error) {
+      await file.close();
+      await unlink(path);
+      throw error;
+    }
+    const staging = new FileStaging(this.#context, file, row, { path, sizeBytes: baseSizeBytes, present: [] });
+    this.#open.set(node, staging);
+    return staging;
+  }
+}
+
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
