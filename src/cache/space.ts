@@ -2,6 +2,7 @@
 import { statfs } from 'node:fs/promises';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
+import { BLOCK_BYTES } from './contract.ts';
 import { errorCode } from './files.ts';
 
 /** How long an answer of statfs(2) is used; what is written meanwhile is subtracted from it. */
@@ -98,7 +99,7 @@ export class Space {
       while (!this.#isPaused) {
         if (!this.#isFreeKnown) await this.#askFree();
         if (this.#take(bytes, newBytes)) return true;
-        const slackBytes = Math.floor(this.#options.limitBytes * EVICTION_SLACK);
+        const slackBytes = Math.floor((this.#options.limitBytes * EVICTION_SLACK) / BLOCK_BYTES) * BLOCK_BYTES;
         if (!(await this.#options.evict(this.#shortage(bytes, newBytes) + slackBytes))) {
           this.#pause({ usedBytes: this.#usedBytes, freeBytes: this.#freeBytes });
         }
