@@ -1,0 +1,41 @@
+import type { CacheUsage } from '../cache/contract.ts';
+import type { FsStatus } from '../fs/file-system.ts';
+import type { SessionStatus } from '../kernel/session.ts';
+
+/** What a running mount tells about itself (`tsfs status`), as its control socket sends it. */
+export interface MountStatus {
+  readonly version: string;
+  readonly pid: number;
+  readonly source: string;
+  readonly mountpoint: string;
+  readonly endpoint: string;
+  readonly state: 'starting' | 'ready' | 'stopping';
+  readonly startedAtMs: number;
+  readonly readOnly: boolean;
+  readonly stateDirectory: string;
+  /** Changes that the bucket does not have yet. */
+  readonly pending: {
+    readonly files: number;
+    /** Renames and deletes that were begun. */
+    readonly intents: number;
+    /** The last failure, in words. */
+    readonly lastError?: string | undefined;
+  };
+  readonly cache: CacheUsage & { readonly directory: string };
+  readonly index: { readonly nodes: number };
+  readonly store: {
+    readonly requests: number;
+    readonly failures: number;
+    readonly lastError?: string | undefined;
+  };
+  readonly kernel: SessionStatus;
+  readonly fileSystem: FsStatus;
+  /** Objects whose keys cannot be file names, or whose name a directory has. */
+  readonly skippedKeys: number;
+}
+
+/** What `drain` reports while it runs. */
+export interface DrainProgress {
+  readonly remainingFiles: number;
+  readonly remainingBytes?: number;
+}
