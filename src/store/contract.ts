@@ -28,7 +28,7 @@ export interface ObjectHead extends ObjectAttributes {
   /** Without quotes. */
   readonly etag: string;
   readonly sizeBytes: number;
-  /** Whole seconds on most stores. */
+  /** Whole seconds, so that HEAD, LIST and copies tell the same of one version. */
   readonly lastModifiedMs: number;
 }
 
@@ -139,6 +139,7 @@ export interface ObjectStore {
   delete(key: string, request?: Cancelable): Promise<void>;
   /** At most 1000 keys. Resolves with the keys that failed; those not named are gone. */
   deleteMany(keys: readonly string[], request?: Cancelable): Promise<readonly DeleteFailure[]>;
+  /** In order of UTF-8 bytes. An iterator whose `next()` rejected may be asked again: for the same page. */
   list(request: ListRequest): AsyncIterable<ListPage>;
   createMultipart(key: string, request: PutRequest): Promise<MultipartUpload>;
   /** Part numbers 1 … 10,000; every part but the last at least 5 MiB. */
@@ -152,8 +153,11 @@ export interface ObjectStore {
   ): Promise<PartResult>;
   completeMultipart(upload: MultipartUpload, parts: readonly PartResult[], request?: Cancelable): Promise<PutResult>;
   abortMultipart(upload: MultipartUpload, request?: Cancelable): Promise<void>;
-  /** One cheap request that shows that the bucket exists and answers to these credentials; rejects with the reason. */
-  check(request?: Cancelable): Promise<void>;
+  /**
+   * One cheap request that shows that the bucket exists and answers to these credentials; rejects with the reason.
+   * `prefix`: what is going to be used, for credentials that may list only below it.
+   */
+  check(request?: Cancelable & { readonly prefix?: string }): Promise<void>;
   close(): void;
 }
 
@@ -194,17 +198,25 @@ export class StoreError extends Error {
   readonly status: number | undefined;
   /** The store's own code, e.g. `SlowDown`. */
   readonly code: string | undefined;
+  /** How long the store asks to wait before the next attempt (Retry-After). */
+  readonly retryAfterMs: number | undefined;
 
   constructor(
     kind: StoreErrorKind,
     message: string,
-    details: { status?: number | undefined; code?: string | undefined; cause?: unknown } = {},
+    details: {
+      readonly status?: number | undefined;
+      readonly code?: string | undefined;
+      readonly retryAfterMs?: number | undefined;
+      readonly cause?: unknown;
+    } = {},
   ) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = 'StoreError';
     this.kind = kind;
     this.status = details.status;
     this.code = details.code;
+    this.retryAfterMs = details.retryAfterMs;
   }
 }
 

@@ -16,7 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs, promisify } from 'node:util';
 
 export interface Rgw {
-  /** `http://127.0.0.1:PORT`, for path-style requests; `http://BUCKET.localhost:PORT` works too. */
+  /** `http://127.0.0.1:PORT`, for path-style requests; virtual-host style as `BUCKET.localhost:PORT`. */
   readonly endpoint: string;
   readonly accessKeyId: string;
   readonly secretAccessKey: string;

@@ -1,0 +1,35 @@
+/**
+ * The same chunks; `release` is called exactly once, when they end, fail or are given up. A generator's `finally` would not do:
+ * it does not run when the generator is given up before its first chunk.
+ */
+export function onceEnded(body: AsyncIterable<Uint8Array>, release: () => void): AsyncIterable<Uint8Array> {
+  const chunks = body[Symbol.asyncIterator]();
+  let isEnded = false;
+  const end = () => {
+    if (isEnded) return;
+    isEnded = true;
+    release();
+  };
+  const iterator: AsyncIterableIterator<Uint8Array> = {
+    [Symbol.asyncIterator]: () => iterator,
+    async next() {
+      try {
+        const step = await chunks.next();
+        if (step.done) end();
+        return step;
+      } catch (error) {
+        end();
+        throw error;
+      }
+    },
+    async return() {
+      try {
+        await chunks.return?.();
+      } finally {
+        end();
+      }
+      return { done: true, value: undefined };
+    },
+  };
+  return iterator;
+}

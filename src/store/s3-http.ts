@@ -1,0 +1,182 @@
+/**
+ * The SDK's HTTP transport, on `node:http` and `node:https`. The SDK's own handler neither reports a body that cannot be
+ * read (the request would hang) nor tells a slow server from a slow reader of the body, so this is ours.
+ */
+import http from 'node:http';
+import https from 'node:https';
+import type { Socket } from 'node:net';
+import { pipeline, Readable } from 'node:stream';
+import { StoreError } from './contract.ts';
+
+export interface HttpOptions {
+  readonly maxConnections: number;
+  /** DNS, TCP and TLS together may go so long without progress. */
+  readonly connectTimeoutMs: number;
+  /** A request or an answer may go so long without a byte moving. */
+  readonly idleTimeoutMs: number;
+  readonly verifyTls: boolean;
+  /** URL of an HTTP proxy; absent: the environment's `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`. */
+  readonly proxy?: string;
+}
+
+/** A signed request, as the SDK hands it over. */
+interface WireRequest {
+  readonly protocol: string;
+  readonly hostname: string;
+  readonly port?: number;
+  readonly method: string;
+  readonly path: string;
+  readonly query?: Readonly<Record<string, string | readonly string[] | null>>;
+  readonly headers: Record<string, string>;
+  readonly body?: unknown;
+}
+
+interface WireResponse {
+  readonly statusCode: number;
+  readonly headers: Record<string, string>;
+  readonly body: Readable;
+}
+
+/** An idle connection is given up before common servers do (60 s and more), so that a request rarely meets a closed one. */
+const KEEP_ALIVE_MS = 50_000;
+
+export class HttpTransport {
+  readonly metadata = { handlerProtocol: 'http/1.1' };
+  readonly #options: HttpOptions;
+  readonly #plain: http.Agent;
+  readonly #secure: https.Agent;
+
+  constructor(options: HttpOptions) {
+    this.#options = options;
+    const { proxy } = options;
+    const proxyEnv = proxy === undefined ? process.env : { HTTP_PROXY: proxy, HTTPS_PROXY: proxy };
+    const agent = { keepAlive: true, maxSockets: options.maxConnections, scheduling: 'lifo', proxyEnv } as const;
+    this.#plain = new http.Agent(agent);
+    this.#secure = new https.Agent({ ...agent, rejectUnauthorized: options.verifyTls });
+    for (const pool of [this.#plain, this.#secure]) {
+      pool.on('free', (socket: Socket) => socket.setTimeout(KEEP_ALIVE_MS, () => socket.destroy()));
+    }
+  }
+
+  handle(request: WireRequest, { abortSignal }: { abortSignal?: unknown } = {}): Promise<{ response: WireResponse }> {
+    const signal = abortSignal instanceof AbortSignal ? abortSignal : undefined;
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        reject(aborted());
+        return;
+      }
+      const outgoing = this.#open(request);
+      const onAbort = () => outgoing.destroy(aborted());
+      signal?.addEventListener('abort', onAbort, { once: true });
+      outgoing.once('close', () => signal?.removeEventListener('abort', onAbort));
+      outgoing.on('error', reject);
+      outgoing.once('response', (incoming) => {
+        // An answer before the end of the body is a refusal: what is left need not be sent.
+        incoming.once('end', () => {
+          if (!outgoing.writableFinished) outgoing.destroy();
+        });
+        // Whoever reads the body gets its error; a body that nobody reads yet must not end the process.
+        incoming.on('error', () => {});
+        resolve({ response: toResponse(incoming) });
+      });
+      this.#watch(outgoing);
+      send(request, outgoing, reject);
+    });
+  }
+
+  destroy(): void {
+    this.#plain.destroy();
+    this.#secure.destroy();
+  }
+
+  /** Part of the SDK's interface for handlers; there is nothing to change after construction. */
+  updateHttpClientConfig(): void {}
+
+  httpHandlerConfigs(): Record<string, never> {
+    return {};
+  }
+
+  #open(request: WireRequest): http.ClientRequest {
+    const secure = request.protocol === 'https:';
+    return (secure ? https : http).request({
+      agent: secure ? this.#secure : this.#plain,
+      host: request.hostname.replace(/^\[(.*)\]$/, '$1'),
+      ...(request.port === undefined ? {} : { port: request.port }),
+      method: request.method,
+      path: request.path + queryString(request.query),
+      headers: request.headers,
+    });
+  }
+
+  /** Ends the request when no byte moves for too long. */
+  #watch(outgoing: http.ClientRequest): void {
+    const { connectTimeoutMs, idleTimeoutMs } = this.#options;
+    let incoming: http.IncomingMessage | undefined;
+    outgoing.once('response', (response) => {
+      incoming = response;
+    });
+    outgoing.once('socket', (socket) => {
+      let connecting = socket.connecting;
+      // Sockets come back from the pool with the pool's timeout, which would end this request.
+      socket.removeAllListeners('timeout');
+      const onTimeout = () => {
+        if (incoming !== undefined && incoming.readableLength > 0) {
+          // Bytes are there: the reader is slow, not the server.
+          socket.setTimeout(idleTimeoutMs);
+          return;
+        }
+        const error = new StoreError('Timeout', connecting ? 'no connection in time' : 'no progress for too long');
+        incoming?.destroy(error);
+        outgoing.destroy(error);
+      };
+      socket.setTimeout(connecting ? connectTimeoutMs : idleTimeoutMs);
+      socket.on('timeout', onTimeout);
+      if (connecting) {
+        // An HTTPS agent hands out the TLS socket, which emits `connect` before its handshake.
+        socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => {
+          connecting = false;
+          socket.setTimeout(idleTimeoutMs);
+        });
+      }
+      outgoing.once('close', () => socket.removeListener('timeout', onTimeout));
+    });
+  }
+}
+
+function send(request: WireRequest, outgoing: http.ClientRequest, reject: (error: Error) => void): void {
+  const { body } = request;
+  if (body instanceof Readable) {
+    pipeline(body, outgoing, (error) => {
+      if (error) reject(error);
+    });
+  } else if (typeof body === 'string' || body instanceof Uint8Array) {
+    outgoing.end(body);
+  } else {
+    outgoing.end();
+  }
+}
+
+function toResponse(incoming: http.IncomingMessage): WireResponse {
+  const headers: Record<string, string> = {};
+  for (const [name, value] of Object.entries(incoming.headers)) {
+    headers[name] = Array.isArray(value) ? value.join(', ') : (value ?? '');
+  }
+  return { statusCode: incoming.statusCode ?? 0, headers, body: incoming };
+}
+
+function queryString(query: WireRequest['query']): string {
+  const pairs = Object.entries(query ?? {}).flatMap(([name, value]) => {
+    const values = value === null || typeof value === 'string' ? [value] : value;
+    return values.map((one) => (one ? `${percentEncode(name)}=${percentEncode(one)}` : `${percentEncode(name)}=`));
+  });
+  return pairs.length === 0 ? '' : `?${pairs.join('&')}`;
+}
+
+/** As SigV4 wants it: everything but the unreserved characters of RFC 3986. */
+function percentEncode(text: string): string {
+  return encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
+}
+
+function aborted(): StoreError {
+  return new StoreError('Aborted', 'the request was given up');
+}
