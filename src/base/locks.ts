@@ -17,9 +17,7 @@ export class KeyedLock<K> {
   async runAll<T>(keys: readonly (K & (number | string))[], task: () => Promise<T> | T): Promise<T> {
     const ordered = [...new Set(keys)].sort((a, b) => (a < b ? -1 : 1));
     const take = (position: number): Promise<T> | T =>
-      position === ordered.length
-        ? task()
-        : this.run(ordered[position] as K, () => take(position + 1));
+      position === ordered.length ? task() : this.run(ordered[position] as K, () => take(position + 1));
     return await take(0);
   }
 }

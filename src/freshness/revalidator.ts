@@ -4,8 +4,8 @@
  * whoever needs it next.
  */
 import type { Clock } from '../base/clock.ts';
-import type { Logger } from '../base/log.ts';
 import type { NodeId } from '../base/ids.ts';
+import type { Logger } from '../base/log.ts';
 
 export interface RevalidatorOptions {
   readonly expireMs: number;

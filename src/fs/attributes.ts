@@ -1,13 +1,13 @@
 /** Changes of mode, owner, times, size and extended attributes. */
-import type { KeyedLock, SharedLock } from '../base/locks.ts';
+
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
+import type { KeyedLock, SharedLock } from '../base/locks.ts';
 import type { NodeExtras, NodeFields, NodeRow } from '../index/contract.ts';
 import type { AttributeChange, SetTime } from '../kernel/contract.ts';
 import type { Committer } from './committer.ts';
 import type { Contents } from './content.ts';
 import type { FsContext } from './context.ts';
 import { FsError } from './errors.ts';
-import { encodeAttributes } from './metadata.ts';
 import { EMPTY_BODY } from './namespace.ts';
 import type { OpenFile, OpenFiles } from './open-files.ts';
 import type { Resolver } from './resolver.ts';
@@ -115,8 +115,8 @@ export class AttributeChanges {
     // The bucket itself has no object to keep attributes on; an unlinked file has none any more. Both keep them here.
     if (row.parent === undefined || (row.id === ROOT_NODE_ID && context.options.rootPrefix === '')) return {};
     return keyGate.shared(async () => {
-      const attributes = encodeAttributes(row);
       const key = tree.keyOf(row);
+      const attributes = tree.objectAttributes(row, key);
       if (row.kind === 'directory') {
         const { etag } = await context.store.put(key, EMPTY_BODY, { attributes });
         return { etag, marker: row.marker ?? '', lastModifiedMs: undefined, validatedAtMs: context.clock.nowMs() };

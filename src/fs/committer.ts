@@ -1,6 +1,7 @@
 /** From staging files to the bucket: what close(2) and fsync(2) wait for, and what is tried again when it failed. */
-import { KeyedLock, type SharedLock } from '../base/locks.ts';
+
 import type { NodeId } from '../base/ids.ts';
+import type { KeyedLock, SharedLock } from '../base/locks.ts';
 import type { NodeRow } from '../index/contract.ts';
 import type { Staging } from '../journal/contract.ts';
 import { isStoreError } from '../store/contract.ts';
@@ -8,7 +9,6 @@ import type { UploadResult } from '../transfer/contract.ts';
 import type { Contents } from './content.ts';
 import type { FsContext } from './context.ts';
 import { FsError } from './errors.ts';
-import { encodeAttributes } from './metadata.ts';
 import type { OpenFile, OpenFiles } from './open-files.ts';
 import type { Retirement } from './retirement.ts';
 import type { Tree } from './tree.ts';
@@ -70,7 +70,8 @@ export class Committer {
         const { tree } = this.#parts;
         const source = tree.row(sourceId);
         const staging = await contents.stage(target);
-        const isWhole = source.etag !== undefined && !source.dirty && source.kind === 'file' && source.sizeBytes <= maxBytes;
+        const isWhole =
+          source.etag !== undefined && !source.dirty && source.kind === 'file' && source.sizeBytes <= maxBytes;
         if (!isWhole || source.sizeBytes === 0 || staging.sizeBytes !== 0) throw new FsError('EOPNOTSUPP');
         await keyGate.shared(() => this.#copyOnServer(source, target));
         return source.sizeBytes;
@@ -84,7 +85,8 @@ export class Committer {
     const now = tree.now();
     const target = { ...tree.row(file.id), sizeBytes: source.sizeBytes, mtime: now, ctime: now };
     const object = { etag: source.etag as string, sizeBytes: source.sizeBytes };
-    const result = await mover.copy(tree.keyOf(source), tree.keyOf(target), object, encodeAttributes(target));
+    const key = tree.keyOf(target);
+    const result = await mover.copy(tree.keyOf(source), key, object, tree.objectAttributes(target, key));
     index.nodes.update(file.id, {
       etag: result.etag,
       lastModifiedMs: result.lastModifiedMs,
@@ -107,7 +109,10 @@ export class Committer {
     if (file.settling !== undefined) return;
     file.settling = this.#settle(file)
       .catch((error: unknown) => {
-        this.#parts.context.log.warn({ error: String(error) }, 'a closed file could not be settled; it stays in the journal');
+        this.#parts.context.log.warn(
+          { error: String(error) },
+          'a closed file could not be settled; it stays in the journal',
+        );
       })
       .finally(() => {
         file.settling = undefined;
@@ -147,7 +152,7 @@ export class Committer {
       key,
       fd: staging.fd,
       sizeBytes,
-      attributes: encodeAttributes(changed),
+      attributes: tree.objectAttributes(changed, key),
       exclusive: file.exclusive,
       md5: undefined,
       base: baseOf(key, row, staging),
@@ -170,7 +175,7 @@ export class Committer {
     if (file.hasNewAttributes && row.etag !== undefined) {
       const key = tree.keyOf(row);
       const object = { etag: row.etag, sizeBytes: row.sizeBytes };
-      const result = await mover.copy(key, key, object, encodeAttributes(row));
+      const result = await mover.copy(key, key, object, tree.objectAttributes(row, key));
       copied = { etag: result.etag, lastModifiedMs: result.lastModifiedMs, validatedAtMs: clock.nowMs() };
     }
     if (!staging.noteUploaded(version)) return;

@@ -1,6 +1,7 @@
 /** The bytes of files: from the bucket through the cache, and from staging files where there are changes. */
-import { KeyedLock } from '../base/locks.ts';
+
 import type { NodeId } from '../base/ids.ts';
+import { KeyedLock } from '../base/locks.ts';
 import type { NodeRow } from '../index/contract.ts';
 import type { Staging } from '../journal/contract.ts';
 import type { ReadReply, WritePayload } from '../kernel/contract.ts';

@@ -10,7 +10,7 @@ import type { Beliefs } from '../freshness/beliefs.ts';
 import type { Index } from '../index/contract.ts';
 import type { Journal } from '../journal/contract.ts';
 import type { Notifier } from '../kernel/contract.ts';
-import type { ObjectStore } from '../store/contract.ts';
+import type { ObjectAttributes, ObjectStore } from '../store/contract.ts';
 import type { Downloader, Mover, Uploader } from '../transfer/contract.ts';
 
 export interface FsOptions {
@@ -27,6 +27,8 @@ export interface FsOptions {
     readonly rootMode: number;
   };
   readonly readOnly: boolean;
+  /** Headers and metadata that the configuration puts on the object of that path (below the mount point, no leading slash). */
+  readonly headersFor: (path: string) => Partial<ObjectAttributes>;
   /** Reported by statfs as size and free space. A bucket has no size: large enough for programs that look before they write. */
   readonly capacityBytes: number;
 }

@@ -157,7 +157,10 @@ export class Drainer {
         log.info({ action: intent.action }, 'finished what an earlier run had begun');
       } catch (error) {
         journal.fail(intent.id, String(error));
-        log.error({ action: intent.action, error: String(error) }, 'could not finish what an earlier run had begun; trying again at the next start');
+        log.error(
+          { action: intent.action, error: String(error) },
+          'could not finish what an earlier run had begun; trying again at the next start',
+        );
       }
     }
   }

@@ -1,7 +1,7 @@
 /** The operations that a kernel driver calls, put together from their families. */
 import { constants } from 'node:fs';
-import { KeyedLock, SharedLock } from '../base/locks.ts';
 import type { NodeId } from '../base/ids.ts';
+import { KeyedLock, SharedLock } from '../base/locks.ts';
 import { Revalidator, type RevalidatorOptions } from '../freshness/revalidator.ts';
 import type { NodeRow } from '../index/contract.ts';
 import type {
@@ -12,6 +12,7 @@ import type {
   Entry,
   FileSystemStatus,
   NegativeEntry,
+  Notifier,
   OpenDirectoryReply,
   OpenReply,
   Operations,
@@ -28,8 +29,8 @@ import { Directories } from './directory.ts';
 import { Drainer } from './drainer.ts';
 import { errnoOf, FsError } from './errors.ts';
 import { Lister, type ListerCounts } from './lister.ts';
-import { Namespace } from './namespace.ts';
 import { MAX_NAME_BYTES } from './names.ts';
+import { Namespace } from './namespace.ts';
 import { OpenFiles } from './open-files.ts';
 import { type Found, Resolver } from './resolver.ts';
 import { Retirement } from './retirement.ts';
@@ -80,7 +81,9 @@ export class FileSystem implements Operations {
     this.#openFiles = new OpenFiles((file) => this.#committer.settle(file));
     this.#retirement = new Retirement(context, () => this.#openFiles);
     this.#lister = new Lister(context, this.#tree, this.#retirement);
-    this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, () => this.#completer);
+    this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, (id) =>
+      this.#completer.want(id),
+    );
     this.#completer = new Completer(context, this.#resolver);
     this.#contents = new Contents(context, this.#tree, this.#resolver, this.#openFiles);
     const parts = {
@@ -102,12 +105,19 @@ export class FileSystem implements Operations {
     });
     this.#namespace = new Namespace(parts);
     this.#attributes = new AttributeChanges({ ...parts, committer: this.#committer });
-    this.#directories = new Directories(context, this.#tree, this.#lister, (row) => this.#entryOf({ row, remainingMs: context.beliefs.remainingMs(row) }));
+    this.#directories = new Directories(context, this.#tree, this.#lister, (row) =>
+      this.#entryOf({ row, remainingMs: context.beliefs.remainingMs(row) }),
+    );
   }
 
   /** What the bucket is still owed: for the composition root, which recovers, drains and closes. */
   get drainer(): Drainer {
     return this.#drainer;
+  }
+
+  /** From here on the kernel is told what changes. */
+  connect(notifier: Notifier): void {
+    this.#context.notifier = notifier;
   }
 
   status(): FsStatus {
@@ -368,7 +378,9 @@ export class FileSystem implements Operations {
 
   #renewableMs(id: NodeId): number | undefined {
     const row = this.#context.index.nodes.get(id);
-    return row === undefined || row.parent === undefined || row.dirty ? undefined : this.#context.beliefs.remainingMs(row);
+    return row === undefined || row.parent === undefined || row.dirty
+      ? undefined
+      : this.#context.beliefs.remainingMs(row);
   }
 
   #checkWritable(): void {
@@ -418,7 +430,11 @@ export class FileSystem implements Operations {
 }
 
 function revalidation(context: FsContext): RevalidatorOptions {
-  return { expireMs: context.beliefs.expireMs, requestsPerSecond: REVALIDATIONS_PER_SECOND, maxNames: REVALIDATED_NAMES };
+  return {
+    expireMs: context.beliefs.expireMs,
+    requestsPerSecond: REVALIDATIONS_PER_SECOND,
+    maxNames: REVALIDATED_NAMES,
+  };
 }
 
 /** Others (`security.*`, `system.*`) are asked for by the kernel and by `ls` all the time, and are never stored. */

@@ -1,6 +1,7 @@
 /** Directory listings: one job at a time for each directory, page by page into the index, changes told to the kernel. */
-import { SingleFlight } from '../base/locks.ts';
+
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
+import { SingleFlight } from '../base/locks.ts';
 import type { ListedName, NodeRow, Sweep } from '../index/contract.ts';
 import type { ListedObject } from '../store/contract.ts';
 import type { FsContext } from './context.ts';
@@ -120,7 +121,8 @@ export class Lister {
         return false;
       }
       pages += 1;
-      if (index.nodes.get(directory) === undefined || this.#tree.prefixOf(directory) !== prefix) throw new FsError('ESTALE');
+      if (index.nodes.get(directory) === undefined || this.#tree.prefixOf(directory) !== prefix)
+        throw new FsError('ESTALE');
       const parsed = parseListing(prefix, page);
       this.counts.skippedKeys += parsed.skipped;
       this.counts.shadowedKeys += parsed.shadowed;
@@ -137,7 +139,9 @@ export class Lister {
 
   #apply(directory: NodeId, parsed: ParsedPage, startedAtMs: number): boolean {
     const { beliefs, index, notifier } = this.#context;
-    const names = parsed.names.filter((entry: ListedName) => !beliefs.wasRemovedSince(directory, entry.name, startedAtMs));
+    const names = parsed.names.filter(
+      (entry: ListedName) => !beliefs.wasRemovedSince(directory, entry.name, startedAtMs),
+    );
     const { replacements, added } = index.nodes.applyListing(directory, names, startedAtMs);
     for (const { name, oldId } of replacements) {
       notifier.invalidateEntry(directory, name);

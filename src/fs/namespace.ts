@@ -1,14 +1,15 @@
 /** Operations that change names: create, mkdir, symlink, unlink, rmdir, rename. */
-import type { KeyedLock, SharedLock } from '../base/locks.ts';
+
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
+import type { KeyedLock, SharedLock } from '../base/locks.ts';
 import type { NodeFields, NodeKind, NodeRow } from '../index/contract.ts';
-import type { BodySource } from '../store/contract.ts';
+import type { BodySource, ObjectAttributes } from '../store/contract.ts';
 import type { Contents } from './content.ts';
 import type { FsContext } from './context.ts';
 import { FsError } from './errors.ts';
-import { encodeAttributes } from './metadata.ts';
-import type { Retirement } from './retirement.ts';
+import { contentTypeByName } from './metadata.ts';
 import type { Resolver } from './resolver.ts';
+import type { Retirement } from './retirement.ts';
 import type { Tree } from './tree.ts';
 
 export interface Owner {
@@ -46,12 +47,11 @@ export class Namespace {
 
   async makeDirectory(parent: NodeId, name: string, mode: number, owner: Owner): Promise<NodeRow> {
     const key = await this.#checkFree(parent, name, 'directory');
-    const { context, keyGate } = this.#parts;
+    const { context, tree, keyGate } = this.#parts;
     const startedAtMs = context.clock.nowMs();
     const fields = this.#newFields('directory', mode, owner);
-    const result = await keyGate.shared(() =>
-      context.store.put(key, EMPTY_BODY, { attributes: encodeAttributes({ ...fields, name }) }),
-    );
+    const attributes = tree.objectAttributes({ ...fields, name }, key);
+    const result = await keyGate.shared(() => context.store.put(key, EMPTY_BODY, { attributes }));
     // Made here just now: it is known to be empty.
     const row = this.#insert(parent, name, { ...fields, etag: result.etag, marker: '', listedAtMs: startedAtMs });
     context.beliefs.noteMarkerSeen(row.id, startedAtMs);
@@ -63,14 +63,11 @@ export class Namespace {
     const body = Buffer.from(target);
     if (body.length === 0) throw new FsError('ENOENT');
     if (body.length > MAX_TARGET_BYTES) throw new FsError('ENAMETOOLONG');
-    const { context, keyGate } = this.#parts;
+    const { context, tree, keyGate } = this.#parts;
     const fields = { ...this.#newFields('symlink', 0o777, owner), sizeBytes: body.length };
+    const attributes = tree.objectAttributes({ ...fields, name }, key);
     const result = await keyGate.shared(() =>
-      context.store.put(
-        key,
-        { sizeBytes: body.length, open: () => body },
-        { attributes: encodeAttributes({ ...fields, name }) },
-      ),
+      context.store.put(key, { sizeBytes: body.length, open: () => body }, { attributes }),
     );
     return this.#insert(parent, name, { ...fields, etag: result.etag, target });
   }
@@ -128,7 +125,7 @@ export class Namespace {
       keyGate.shared(async () => {
         const current = tree.row(row.id);
         const toKey = tree.newKey(to, newName, current.kind);
-        const moved = await this.#moveObject(current, toKey);
+        const moved = await this.#moveObject(current, toKey, newName);
         this.#takeName(current, to, newName, target);
         if (moved !== undefined) context.index.nodes.update(row.id, moved);
       }),
@@ -136,7 +133,7 @@ export class Namespace {
   }
 
   /** COPY, then DELETE; between them a crash leaves an intent, which is finished at the next start. */
-  async #moveObject(row: NodeRow, toKey: string): Promise<Partial<NodeFields> | undefined> {
+  async #moveObject(row: NodeRow, toKey: string, newName: string): Promise<Partial<NodeFields> | undefined> {
     // Never uploaded: the upload will go to the new key.
     if (row.etag === undefined) return undefined;
     const { context, tree } = this.#parts;
@@ -144,7 +141,7 @@ export class Namespace {
     const intent = context.journal.begin({ kind: 'rename', node: row.id, fromKey, toKey });
     try {
       const object = { etag: row.etag, sizeBytes: row.sizeBytes };
-      const result = await context.mover.copy(fromKey, toKey, object, undefined);
+      const result = await context.mover.copy(fromKey, toKey, object, this.#attributesAs(row, newName, toKey));
       await context.mover.delete(fromKey);
       context.journal.done(intent);
       return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, validatedAtMs: context.clock.nowMs() };
@@ -153,6 +150,19 @@ export class Namespace {
       context.journal.done(intent);
       throw error;
     }
+  }
+
+  /**
+   * `x.jpg.tmp` that becomes `x.jpg` must not stay `application/octet-stream`: another type by name goes along with the copy. undefined:
+   * the copy keeps what the object has (all of it, also when it was never seen here).
+   */
+  #attributesAs(row: NodeRow, newName: string, toKey: string): ObjectAttributes | undefined {
+    const oldType = contentTypeByName(row.name);
+    const extras = row.extras ?? { headers: {}, metadata: {}, xattrs: {} };
+    const { contentType = oldType, ...headers } = extras.headers;
+    if (row.kind !== 'file' || !row.complete || contentType !== oldType) return undefined;
+    if (contentTypeByName(newName) === oldType) return undefined;
+    return this.#parts.tree.objectAttributes({ ...row, name: newName, extras: { ...extras, headers } }, toKey);
   }
 
   async #renameDirectory(row: NodeRow, to: NodeId, newName: string, target: NodeRow | undefined): Promise<void> {
@@ -202,8 +212,7 @@ export class Namespace {
 
   async #checkEmpty(directory: NodeRow): Promise<void> {
     const { context, tree } = this.#parts;
-    const isKnownEmpty =
-      context.beliefs.isWhollyKnown(directory) && !context.index.nodes.hasChildren(directory.id);
+    const isKnownEmpty = context.beliefs.isWhollyKnown(directory) && !context.index.nodes.hasChildren(directory.id);
     if (isKnownEmpty) return;
     for (const child of context.index.nodes.children(directory.id, 0, 1)) {
       if (child.dirty) throw new FsError('ENOTEMPTY');
@@ -225,7 +234,8 @@ export class Namespace {
 
   async #putMarker(row: NodeRow): Promise<void> {
     const { context, tree } = this.#parts;
-    const result = await context.store.put(tree.prefixOf(row.id), EMPTY_BODY, { attributes: encodeAttributes(row) });
+    const key = tree.prefixOf(row.id);
+    const result = await context.store.put(key, EMPTY_BODY, { attributes: tree.objectAttributes(row, key) });
     context.index.nodes.update(row.id, { marker: '', etag: result.etag, validatedAtMs: context.clock.nowMs() });
   }
 

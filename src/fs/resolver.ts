@@ -2,11 +2,11 @@
  * From names to nodes: what the index remembers while it may be believed, and otherwise the cheapest question to the bucket. All other
  * operations find their nodes here.
  */
-import { SingleFlight } from '../base/locks.ts';
+
 import { type ContentId, type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
+import { SingleFlight } from '../base/locks.ts';
 import type { NodeFields, NodeRow } from '../index/contract.ts';
 import { isStoreError, type ObjectHead } from '../store/contract.ts';
-import type { Completer } from './completer.ts';
 import type { FsContext } from './context.ts';
 import { FsError, isOutage } from './errors.ts';
 import type { Lister } from './lister.ts';
@@ -30,14 +30,20 @@ export class Resolver {
   readonly #retirement: Retirement;
   readonly #asking = new SingleFlight<string, void>();
   readonly #completing = new SingleFlight<NodeId, NodeRow>();
-  readonly #completer: () => Completer;
+  readonly #wantMetadata: (id: NodeId) => void;
 
-  constructor(context: FsContext, tree: Tree, lister: Lister, retirement: Retirement, completer: () => Completer) {
+  constructor(
+    context: FsContext,
+    tree: Tree,
+    lister: Lister,
+    retirement: Retirement,
+    wantMetadata: (id: NodeId) => void,
+  ) {
     this.#context = context;
     this.#tree = tree;
     this.#lister = lister;
     this.#retirement = retirement;
-    this.#completer = completer;
+    this.#wantMetadata = wantMetadata;
   }
 
   /** The child of that name, or undefined when the bucket has none. Answers at once when the index may be believed. */
@@ -139,7 +145,7 @@ export class Resolver {
     const parent = row.parent === undefined ? undefined : this.#context.index.nodes.get(row.parent);
     if (parent !== undefined && this.#context.beliefs.isListingFresh(parent)) {
       // Just listed: whoever walks the directory gets what the listing told, and the rest follows in the background.
-      this.#completer().want(row.id);
+      this.#wantMetadata(row.id);
       return { row, remainingMs };
     }
     return this.complete(row).then(
@@ -169,7 +175,8 @@ export class Resolver {
   async #askBucket(directory: NodeRow, name: string, row: NodeRow | undefined): Promise<void> {
     const { beliefs, index } = this.#context;
     // A directory that was listed before, and is small, answers all its missing names with one request.
-    const wantsListing = beliefs.prefersListing(directory.id) || (row === undefined && this.#isSmallAndListed(directory));
+    const wantsListing =
+      beliefs.prefersListing(directory.id) || (row === undefined && this.#isSmallAndListed(directory));
     if (wantsListing && (await this.#lister.refreshIfSmall(directory.id))) {
       const listed = index.nodes.child(directory.id, name);
       if (listed === undefined) return;

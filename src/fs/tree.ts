@@ -4,8 +4,10 @@ import { timespecFromMs } from '../base/clock.ts';
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import type { NodeKind, NodeRow } from '../index/contract.ts';
 import type { Attributes } from '../kernel/contract.ts';
+import type { ObjectAttributes } from '../store/contract.ts';
 import type { FsContext } from './context.ts';
 import { FsError } from './errors.ts';
+import { encodeAttributes, type WritableFields } from './metadata.ts';
 import { checkKey, inodeNumber } from './names.ts';
 
 export const S_IFMT = 0o170000;
@@ -121,6 +123,14 @@ export class Tree {
       mtime,
       ctime: isLater(mtime, ctime) && live !== undefined ? mtime : ctime,
     };
+  }
+
+  /** What is written on the object of that key: attributes in metadata, headers by name, and the headers that were configured. */
+  objectAttributes(fields: WritableFields, key: string): ObjectAttributes {
+    const { headersFor, rootPrefix } = this.#context.options;
+    const configured = headersFor(key.slice(rootPrefix.length));
+    const attributes = encodeAttributes(fields);
+    return { ...attributes, ...configured, metadata: { ...attributes.metadata, ...configured.metadata } };
   }
 
   now(): NodeRow['mtime'] {

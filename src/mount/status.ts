@@ -1,6 +1,7 @@
 import type { CacheUsage } from '../cache/contract.ts';
 import type { FsStatus } from '../fs/file-system.ts';
 import type { SessionStatus } from '../kernel/session.ts';
+import type { StoreStats } from '../store/trace.ts';
 
 /** What a running mount tells about itself (`tsfs status`), as its control socket sends it. */
 export interface MountStatus {
@@ -23,11 +24,8 @@ export interface MountStatus {
   };
   readonly cache: CacheUsage & { readonly directory: string };
   readonly index: { readonly nodes: number };
-  readonly store: {
-    readonly requests: number;
-    readonly failures: number;
-    readonly lastError?: string | undefined;
-  };
+  /** Requests to the bucket, attempts counted each. */
+  readonly store: StoreStats;
   readonly kernel: SessionStatus;
   readonly fileSystem: FsStatus;
   /** Objects whose keys cannot be file names, or whose name a directory has. */

@@ -1,0 +1,271 @@
+/**
+ * The composition root: the only place that builds the layers, in order, and takes them down again in reverse. One mount, from its
+ * configuration to the exit code.
+ */
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { systemClock } from '../base/clock.ts';
+import type { Logger } from '../base/log.ts';
+import { VERSION } from '../base/version.ts';
+import { openCache } from '../cache/cache.ts';
+import type { BlockCache } from '../cache/contract.ts';
+import { Beliefs } from '../freshness/beliefs.ts';
+import type { FsContext } from '../fs/context.ts';
+import { FileSystem } from '../fs/file-system.ts';
+import { type Index, IndexError } from '../index/contract.ts';
+import { openIndex } from '../index/open.ts';
+import type { Journal } from '../journal/contract.ts';
+import { openJournal } from '../journal/journal.ts';
+import { mountFuse, unmountFuse } from '../kernel/mount.ts';
+import { MountError as KernelMountError } from '../kernel/mount-error.ts';
+import { type KernelSession, startSession } from '../kernel/session.ts';
+import type { StackedStore } from '../store/stack.ts';
+import { createDownloader } from '../transfer/download.ts';
+import { createMover } from '../transfer/move.ts';
+import { createUploader } from '../transfer/upload.ts';
+import type { MountConfig } from './config.ts';
+import { serveControl } from './control.ts';
+import { EXIT, MountError } from './errors.ts';
+import { storeFailure } from './messages.ts';
+import { objectHeaders } from './object-headers.ts';
+import { openStore } from './object-store.ts';
+import type { MountStatus } from './status.ts';
+
+export interface MountHooks {
+  /** Called once, when the mount answers. */
+  ready(): void;
+  readonly log: Logger;
+}
+
+/** What statfs(2) reports where no size is configured: programs (mergerfs, installers) look for room before they write. */
+const CAPACITY_BYTES = 2 ** 50;
+
+/** After a signal, uploads get so long before the process ends; the journal keeps the rest for the next start. */
+const SIGNAL_DRAIN_MS = 20_000;
+
+/** Mounts and serves until the mount ends. Resolves with the exit code; rejects with a MountError when it could not be mounted. */
+export async function runMount(config: MountConfig, hooks: MountHooks): Promise<number> {
+  const { log } = hooks;
+  const startedAtMs = systemClock.nowMs();
+  const store = await openCheckedStore(config, log);
+  await using layers = new AsyncDisposableStack();
+  layers.defer(() => store.store.close());
+
+  if (config.cache.deleteAtEnds) {
+    const empty = () => rm(config.cache.directory, { recursive: true, force: true });
+    await empty();
+    layers.defer(empty);
+  }
+  const index = openState(config, log);
+  layers.defer(() => index.close());
+  const journal = openJournal({ directory: join(config.stateDirectory, 'staging'), index, log });
+  layers.defer(() => journal.close());
+  const cache = await openCache({
+    directory: config.cache.directory,
+    limitBytes: config.cache.limitBytes,
+    minFreeBytes: config.cache.minFreeBytes,
+    contents: index.contents,
+    transaction: (body) => index.transaction(body),
+    clock: systemClock,
+    log,
+  });
+  layers.defer(() => cache.close());
+  const fileSystem = buildFileSystem(config, { store, index, journal, cache, log, layers });
+  await fileSystem.drainer.recover();
+
+  const session = await mount(config, fileSystem, log);
+  layers.defer(async () => void (await session.stop()));
+  layers.defer(() => fileSystem.close());
+
+  let state: MountStatus['state'] = 'ready';
+  const status = () => statusOf(config, { state, startedAtMs, store, index, cache, fileSystem, session });
+  const control = await serveControl(
+    config.controlSocket,
+    {
+      status: () => Promise.resolve(status()),
+      drain: (_args, progress) =>
+        fileSystem.drainer.drain((remainingFiles) => progress({ remainingFiles })).then((report) => ({ ...report })),
+    },
+    log,
+  );
+  layers.defer(() => control.close());
+  fileSystem.drainer.start();
+  const signals = onSignals(async () => {
+    state = 'stopping';
+    await withLimit(
+      fileSystem.drainer.drain(() => undefined),
+      SIGNAL_DRAIN_MS,
+    );
+    await unmountFuse(config.mountpoint, true);
+  }, log);
+  layers.defer(signals);
+  log.info({ source: config.source, mountpoint: config.mountpoint, version: VERSION }, 'mounted');
+  hooks.ready();
+
+  const end = await session.ended;
+  state = 'stopping';
+  if (end.reason === 'failed') {
+    log.fatal({ error: end.error }, 'the connection to the kernel failed');
+    return EXIT.failure;
+  }
+  log.info({ source: config.source, mountpoint: config.mountpoint }, 'unmounted');
+  return EXIT.ok;
+}
+
+async function openCheckedStore(config: MountConfig, log: Logger): Promise<StackedStore> {
+  try {
+    const store = await openStore(config, log);
+    await store.store.check({ prefix: config.prefix });
+    return store;
+  } catch (error) {
+    throw storeFailure(error, config);
+  }
+}
+
+function openState(config: MountConfig, log: Logger): Index {
+  try {
+    return openIndex({ path: join(config.stateDirectory, 'index.db'), log });
+  } catch (error) {
+    if (error instanceof IndexError) throw new MountError(error.message, EXIT.failure, error);
+    throw error;
+  }
+}
+
+interface Parts {
+  readonly store: StackedStore;
+  readonly index: Index;
+  readonly journal: Journal;
+  readonly cache: BlockCache;
+  readonly log: Logger;
+  readonly layers: AsyncDisposableStack;
+}
+
+function buildFileSystem(config: MountConfig, parts: Parts): FileSystem {
+  const { index, journal, cache, log, layers } = parts;
+  const { store } = parts.store;
+  const { transfer, attributes, freshness } = config;
+  const downloader = createDownloader({ store, cache, log });
+  layers.defer(() => downloader.close());
+  const context: FsContext = {
+    index,
+    journal,
+    cache,
+    store,
+    downloader,
+    uploader: createUploader({
+      store,
+      log,
+      partSizeBytes: transfer.partSizeBytes,
+      multipartThresholdBytes: transfer.multipartThresholdBytes,
+      parallel: transfer.parallelParts,
+    }),
+    mover: createMover({ store, log, spoolDirectory: config.stateDirectory }),
+    beliefs: new Beliefs(systemClock, {
+      expireMs: freshness.expireMs,
+      negativeMs: freshness.negativeTtlMs,
+      maxNames: freshness.maxNodes,
+    }),
+    clock: systemClock,
+    log,
+    options: {
+      rootPrefix: config.prefix,
+      bucketIdentity: `${config.store.endpointUrl ?? 'aws'}/${config.bucket}`,
+      defaults: {
+        uid: attributes.uid,
+        gid: attributes.gid,
+        fileMode: 0o666 & ~attributes.umask,
+        directoryMode: 0o777 & ~attributes.umask,
+        rootMode: 0o777 & ~attributes.mountpointUmask,
+      },
+      readOnly: config.kernel.readOnly,
+      headersFor: objectHeaders(config.objects.headerRules),
+      capacityBytes: config.statfsSizeBytes ?? CAPACITY_BYTES,
+    },
+    // Before the session exists nobody in the kernel has anything to forget.
+    notifier: { invalidateEntry: () => undefined, invalidateNode: () => undefined },
+  };
+  return new FileSystem(context);
+}
+
+async function mount(config: MountConfig, fileSystem: FileSystem, log: Logger): Promise<KernelSession> {
+  const { kernel } = config;
+  try {
+    const fd = await mountFuse({
+      source: config.source,
+      mountPoint: config.mountpoint,
+      readOnly: kernel.readOnly,
+      allowOther: kernel.allowOther,
+      defaultPermissions: kernel.defaultPermissions,
+      noExec: kernel.noexec,
+      noAtime: kernel.noatime,
+    });
+    const session = startSession({ fd, operations: fileSystem, log, passthrough: kernel.passthrough });
+    fileSystem.connect(session.notifier);
+    return session;
+  } catch (error) {
+    if (error instanceof KernelMountError) throw new MountError(sentence(error.message), EXIT.failure, error);
+    throw error;
+  }
+}
+
+function sentence(message: string): string {
+  return message.endsWith('.') ? message : `${message}.`;
+}
+
+/** SIGTERM and SIGINT end the mount in order. Returns what takes the handlers away again. */
+function onSignals(stop: () => Promise<void>, log: Logger): () => void {
+  let isStopping = false;
+  const handle = (signal: NodeJS.Signals) => {
+    if (isStopping) return;
+    isStopping = true;
+    log.info({ signal }, 'unmounting');
+    stop().catch((error: unknown) => log.error({ error: String(error) }, 'could not unmount'));
+  };
+  const signals: NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
+  for (const signal of signals) process.on(signal, handle);
+  return () => {
+    for (const signal of signals) process.off(signal, handle);
+  };
+}
+
+function withLimit(work: Promise<unknown>, limitMs: number): Promise<unknown> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise((resolve) => {
+    timer = setTimeout(resolve, limitMs);
+  });
+  return Promise.race([work, limit]).finally(() => clearTimeout(timer));
+}
+
+interface StatusParts {
+  readonly state: MountStatus['state'];
+  readonly startedAtMs: number;
+  readonly store: StackedStore;
+  readonly index: Index;
+  readonly cache: BlockCache;
+  readonly fileSystem: FileSystem;
+  readonly session: KernelSession;
+}
+
+function statusOf(config: MountConfig, parts: StatusParts): MountStatus {
+  const { index, cache, fileSystem } = parts;
+  const counts = index.pending.counts();
+  const fs = fileSystem.status();
+  return {
+    version: VERSION,
+    pid: process.pid,
+    source: config.source,
+    mountpoint: config.mountpoint,
+    endpoint: parts.store.store.description,
+    state: parts.state,
+    startedAtMs: parts.startedAtMs,
+    readOnly: config.kernel.readOnly,
+    stateDirectory: config.stateDirectory,
+    pending: { files: index.nodes.dirty(1000).length, intents: counts.intents },
+    cache: { directory: config.cache.directory, ...cache.usage() },
+    index: { nodes: index.nodes.count() },
+    store: parts.store.stats(),
+    kernel: parts.session.status(),
+    fileSystem: fs,
+    skippedKeys: fs.listings.skippedKeys + fs.listings.shadowedKeys,
+  };
+}
