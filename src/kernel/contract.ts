@@ -160,7 +160,7 @@ export interface Operations {
     payload: WritePayload,
     options: { readonly killPrivileges: boolean },
   ): Answer<number>;
-  /** Each close(2) of a descriptor. Returns when the content is as durable as the mount promises. */
+  /** Each close(2) of a descriptor that may have changed the file. Returns when the content is as durable as the mount promises. */
   flush(caller: Caller, node: NodeId): Answer<void>;
   fsync(caller: Caller, node: NodeId): Answer<void>;
   /** The last close of one open. `flags` as at open. Its errors reach nobody. */

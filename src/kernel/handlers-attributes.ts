@@ -14,25 +14,25 @@ function writeBytes(out: WireWriter, value: Uint8Array): void {
 }
 
 /** The kernel asks with size 0 for the size alone. */
-function finishXattr(sizeBytes: number): (exchange: Exchange, request: Request, value: Uint8Array) => void {
-  return (exchange, request, value) => {
-    if (sizeBytes === 0) exchange.reply(request, writeCount, value.length);
-    else if (value.length > sizeBytes) exchange.replyError(request, ERRNO.ERANGE);
-    else exchange.reply(request, writeBytes, value);
-  };
+function replyXattr(exchange: Exchange, request: Request, wantedBytes: number, value: Uint8Array): void {
+  if (wantedBytes === 0) exchange.reply(request, writeCount, value.length);
+  else if (value.length > wantedBytes) exchange.replyError(request, ERRNO.ERANGE);
+  else exchange.reply(request, writeBytes, value);
 }
 
 const getXattr: Handler = (exchange, request, body) => {
-  const sizeBytes = body.u32();
+  const wantedBytes = body.u32();
   body.skip(4);
   const name = last(body, body.text(MAX_NAME_BYTES));
-  exchange.settle(request, exchange.operations.getXattr(request, request.node, name), finishXattr(sizeBytes));
+  exchange.settle(request, exchange.operations.getXattr(request, request.node, name), (value) =>
+    replyXattr(exchange, request, wantedBytes, value),
+  );
 };
 
 const listXattrs: Handler = (exchange, request, body) => {
-  const finish = finishXattr(body.u32());
-  exchange.settle(request, exchange.operations.listXattrs(request, request.node), (_exchange, _request, names) =>
-    finish(exchange, request, Buffer.from(names.map((name) => `${name}\0`).join(''))),
+  const wantedBytes = body.u32();
+  exchange.settle(request, exchange.operations.listXattrs(request, request.node), (names) =>
+    replyXattr(exchange, request, wantedBytes, Buffer.from(names.map((name) => `${name}\0`).join(''))),
   );
 };
 

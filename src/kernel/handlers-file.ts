@@ -1,4 +1,6 @@
 /** Open files. */
+
+import { constants } from 'node:fs';
 import type { NodeId } from '../base/ids.ts';
 import type { Entry, OpenReply, ReadReply, WritePayload } from './contract.ts';
 import { answering, type Exchange, type Handler, last, writeNothing } from './handling.ts';
@@ -19,6 +21,9 @@ import type { WireWriter } from './writer.ts';
 /** COPY_FILE_RANGE answers with 32 bits; copies are cut to whole pages below that. */
 const MAX_COPY_BYTES = 0xffff_f000;
 
+/** Missing in `node:fs`. */
+const O_ACCMODE = 3;
+
 interface Opened {
   readonly flags: number;
   readonly backingId: number;
@@ -37,17 +42,29 @@ function finishOpen(
   node: NodeId,
   open: OpenReply,
   entry: Entry | undefined,
+  extraFlags: number,
 ): void {
   const backingId = exchange.passthrough.open(node, open.backingFd);
   const cached = (open.keepCache ? OpenFlag.KEEP_CACHE : 0) | (open.directIo === true ? OpenFlag.DIRECT_IO : 0);
-  const flags = backingId > 0 ? OpenFlag.PASSTHROUGH : cached;
-  if (!exchange.reply(request, writeOpened, { flags, backingId, entry })) exchange.passthrough.close(node, backingId);
+  const flags = (backingId > 0 ? OpenFlag.PASSTHROUGH : cached) | extraFlags;
+  let opened = false;
+  try {
+    opened = exchange.reply(request, writeOpened, { flags, backingId, entry });
+  } finally {
+    if (!opened) exchange.passthrough.close(node, backingId);
+  }
+}
+
+/** A descriptor that cannot have changed anything needs no FLUSH at close: one message less for each file served. */
+function flushFlag(openFlags: number): number {
+  const changes = O_ACCMODE | constants.O_TRUNC;
+  return (openFlags & changes) === constants.O_RDONLY ? OpenFlag.NOFLUSH : 0;
 }
 
 const open: Handler = (exchange, request, body) => {
   const flags = body.u32();
-  exchange.settle(request, exchange.operations.open(request, request.node, flags), (_exchange, _request, reply) =>
-    finishOpen(exchange, request, request.node, reply, undefined),
+  exchange.settle(request, exchange.operations.open(request, request.node, flags), (reply) =>
+    finishOpen(exchange, request, request.node, reply, undefined, flushFlag(flags)),
   );
 };
 
@@ -57,8 +74,8 @@ const create: Handler = (exchange, request, body) => {
   body.skip(8); // umask (which the kernel has applied), open_flags
   const name = last(body, body.name());
   const answer = exchange.operations.create(request, request.node, name, mode, flags);
-  exchange.settle(request, answer, (_exchange, _request, created) =>
-    finishOpen(exchange, request, created.entry.node, created.open, created.entry),
+  exchange.settle(request, answer, ({ entry, open: reply }) =>
+    finishOpen(exchange, request, entry.node, reply, entry, 0),
   );
 };
 
@@ -80,7 +97,7 @@ const read: Handler = (exchange, request, body) => {
   const offset = body.u64();
   const wantedBytes = Math.min(body.u32(), MAX_TRANSFER_BYTES);
   const answer = exchange.operations.read(request, request.node, offset, wantedBytes);
-  exchange.settle(request, answer, (_exchange, _request, reply) => finishRead(exchange, request, reply, wantedBytes));
+  exchange.settle(request, answer, (reply) => finishRead(exchange, request, reply, wantedBytes));
 };
 
 /** The payload stays outside JavaScript until somebody asks for it. */
@@ -112,24 +129,18 @@ const write: Handler = (exchange, request, body) => {
   if (request.sizeBytes !== IN_HEADER_BYTES + WRITE_IN_BYTES + lengthBytes) throw new WireError('payload size differs');
   const payload = new HeldPayload(exchange, request, lengthBytes);
   const answer = exchange.operations.write(request, request.node, offset, payload, { killPrivileges });
-  exchange.settle(request, answer, finishCount);
+  exchange.settle(request, answer, (count) => exchange.reply(request, writeCount, count));
 };
-
-function finishCount(exchange: Exchange, request: Request, count: number): void {
-  exchange.reply(request, writeCount, count);
-}
 
 /** The kernel has taken the file out of its mode already, so it is closed here before anybody is asked. */
 const release: Handler = (exchange, request, body) => {
   const backingId = body.u64();
   const flags = body.u32();
   exchange.passthrough.close(request.node, backingId);
-  exchange.settle(request, exchange.operations.release(request.node, flags), finishNothing);
+  exchange.settle(request, exchange.operations.release(request.node, flags), () =>
+    exchange.reply(request, writeNothing, undefined),
+  );
 };
-
-function finishNothing(exchange: Exchange, request: Request): void {
-  exchange.reply(request, writeNothing, undefined);
-}
 
 const allocate = answering((operations, request, body) => {
   body.skip(8); // fh

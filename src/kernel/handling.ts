@@ -11,11 +11,7 @@ export interface Exchange {
   readonly operations: Operations;
   readonly passthrough: Passthrough;
   /** Calls `finish` with the answer (at once when it is no promise), or answers with the error. */
-  settle<T>(
-    request: Request,
-    answer: Answer<T>,
-    finish: (exchange: Exchange, request: Request, value: T) => void,
-  ): void;
+  settle<T>(request: Request, answer: Answer<T>, finish: (value: T) => void): void;
   /** Answers with what `encode` writes. Returns whether the kernel took it. */
   reply<T>(request: Request, encode: (out: WireWriter, value: T) => void, value: T): boolean;
   replyError(request: Request, errno: number): void;
@@ -38,10 +34,10 @@ export function answering<T>(
   call: (operations: Operations, request: Request, body: RequestReader) => Answer<T>,
   encode: (out: WireWriter, value: T) => void,
 ): Handler {
-  const finish = (exchange: Exchange, request: Request, value: T): void => {
-    exchange.reply(request, encode, value);
-  };
-  return (exchange, request, body) => exchange.settle(request, call(exchange.operations, request, body), finish);
+  return (exchange, request, body) =>
+    exchange.settle(request, call(exchange.operations, request, body), (value) =>
+      exchange.reply(request, encode, value),
+    );
 }
 
 /** For operations that answer with nothing but success. */

@@ -190,19 +190,15 @@ class Session implements KernelSession, Exchange {
 
   // Exchange: what handlers use
 
-  settle<T>(
-    request: Request,
-    answer: Answer<T>,
-    finish: (exchange: Exchange, request: Request, value: T) => void,
-  ): void {
+  settle<T>(request: Request, answer: Answer<T>, finish: (value: T) => void): void {
     if (!(answer instanceof Promise)) {
-      finish(this, request, answer);
+      finish(answer);
       return;
     }
     this.#inFlight.set(request.key, request);
     answer
       .then((value) => {
-        if (!this.#stopped) finish(this, request, value);
+        if (!this.#stopped) finish(value);
       })
       .catch((error: unknown) => this.#fail(request, error));
   }

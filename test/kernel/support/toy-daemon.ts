@@ -1,4 +1,7 @@
-/** A process that mounts the toy file system and serves it. Its parent gives the options and asks questions over IPC. */
+/**
+ * A process that mounts the toy file system and serves it. Its parent gives the options and asks questions over IPC, and
+ * ends the process by disconnecting.
+ */
 import { closeSync } from 'node:fs';
 import { silentLogger } from '../../../src/base/log.ts';
 import { type MountOptions, mountFuse, unmountFuse } from '../../../src/kernel/mount.ts';
@@ -57,10 +60,9 @@ async function main(): Promise<void> {
   closeSync(fd);
   process.send?.({ ended: end.reason, destroyed: toy.destroyed });
   toy.dispose();
-  process.disconnect?.();
 }
 
 main().catch((error: Error) => {
-  process.send?.({ failed: error.message }, () => process.disconnect?.());
+  process.send?.({ failed: error.message });
   process.exitCode = 1;
 });
