@@ -152,8 +152,8 @@ function isModeOf(kind: NodeKind, mode: number): boolean {
 }
 
 /**
- * s3fs writes decimal, Google and rclone octal. With type bits the two cannot be confused: no octal form of a regular file,
- * directory or link is the decimal form of one.
+ * s3fs writes decimal, Google and rclone octal. With type bits the two can be told apart: no octal form of a regular file or link is the
+ * decimal form of something. (That of a directory with set-id or sticky bits looks like a link's, and is then not used on `dir/`.)
  */
 function parseMode(text: string, name: string): number | undefined {
   if (!/^[0-9]{1,8}$/.test(text)) return undefined;

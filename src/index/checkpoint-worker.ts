@@ -18,6 +18,8 @@ export interface CheckpointReport {
 
 const LOOK_EVERY_MS = 250;
 const CHECKPOINT_EVERY_MS = 2000;
+const MAX_ROUNDS = 4;
+const FEW_FRAMES = 500;
 
 const { path, walLimitBytes } = workerData as CheckpointSettings;
 const db = new Database(path, { timeout: 1000 });
@@ -28,16 +30,25 @@ db.pragma('cache_size = -1024');
 let lastCheckpointMs = performance.now();
 let lastError: string | undefined;
 
+/** PASSIVE never holds up the other connection. Returns how many frames it left in the log. */
+function checkpointQuietly(): number {
+  const [result] = db.pragma('wal_checkpoint(PASSIVE)') as [{ log: number; checkpointed: number }];
+  return result.log - result.checkpointed;
+}
+
 /**
- * PASSIVE never holds up the other connection. It empties the log only when nobody writes meanwhile, so a log past its limit is then cut by
- * TRUNCATE: that one holds the write lock, but for the few frames that PASSIVE left.
+ * PASSIVE empties the log only when nobody writes meanwhile, so a log past its limit is cut by TRUNCATE. That one holds the write lock
+ * while it moves what is left: little, after some rounds of PASSIVE, unless the other side writes faster than the disk. Then it has to wait.
  */
 function checkpoint(): void {
   const walBytes = statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0;
   const isDue = performance.now() - lastCheckpointMs >= CHECKPOINT_EVERY_MS;
   if (walBytes <= walLimitBytes && !isDue) return;
-  db.pragma('wal_checkpoint(PASSIVE)');
-  if (walBytes > walLimitBytes) db.pragma('wal_checkpoint(TRUNCATE)');
+  let framesLeft = checkpointQuietly();
+  if (walBytes > walLimitBytes) {
+    for (let round = 1; round < MAX_ROUNDS && framesLeft > FEW_FRAMES; round += 1) framesLeft = checkpointQuietly();
+    db.pragma('wal_checkpoint(TRUNCATE)');
+  }
   lastCheckpointMs = performance.now();
 }
 

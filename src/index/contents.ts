@@ -2,6 +2,7 @@ import type { Database, Statement } from 'better-sqlite3';
 import { assert } from '../base/assert.ts';
 import type { ContentId } from '../base/ids.ts';
 import { type ContentRow, type ContentTable, INDEX_BATCH } from './contract.ts';
+import { inTransaction } from './transaction.ts';
 
 interface ContentRecord {
   readonly id: number;
@@ -44,10 +45,10 @@ export class SqliteContents implements ContentTable {
     this.#reserve = db
       .prepare<[number], number>("UPDATE counters SET value = value + ? WHERE name = 'next_content' RETURNING value")
       .pluck();
-    this.#touchAll = db.transaction((uses: ReadonlyMap<ContentId, number>) => {
+    this.#touchAll = inTransaction(db, (uses: ReadonlyMap<ContentId, number>) => {
       for (const [id, usedAtMs] of uses) this.#touch.run(usedAtMs, id);
     });
-    this.#deleteAll = db.transaction((ids: readonly ContentId[]) => {
+    this.#deleteAll = inTransaction(db, (ids: readonly ContentId[]) => {
       for (const id of ids) this.#delete.run(id);
     });
     this.#endOfReserve = this.#reserveMore();

@@ -11,6 +11,7 @@ import {
   type Sweep,
 } from './contract.ts';
 import { KIND_CODES, type NodeRecord, toRow } from './node-row.ts';
+import { inTransaction } from './transaction.ts';
 
 type ListedFile = Extract<ListedName, { kind: 'file' }>;
 type ListedDirectory = Extract<ListedName, { kind: 'directory' }>;
@@ -61,10 +62,10 @@ export class ListingWriter {
     this.#page = db.prepare(`
       SELECT id, dirty, validated_at_ms FROM nodes WHERE parent = ? AND id > ? ORDER BY id LIMIT ?`);
     this.#get = db.prepare('SELECT * FROM nodes WHERE id = ?');
-    this.apply = db.transaction((parent: NodeId, names: readonly ListedName[], startedAtMs: number) =>
+    this.apply = inTransaction(db, (parent: NodeId, names: readonly ListedName[], startedAtMs: number) =>
       this.#applyAll(parent, names, startedAtMs),
     );
-    this.sweep = db.transaction((parent: NodeId, startedAtMs: number, after: number) =>
+    this.sweep = inTransaction(db, (parent: NodeId, startedAtMs: number, after: number) =>
       this.#sweepSome(parent, startedAtMs, after),
     );
   }

@@ -12,6 +12,7 @@ import {
 } from './contract.ts';
 import { ListingWriter } from './listing.ts';
 import { KIND_CODES, type NodeRecord, toRow, toValues, VALUE_COLUMNS } from './node-row.ts';
+import { inTransaction } from './transaction.ts';
 
 export class SqliteNodes implements NodeTable {
   readonly #get: Statement<[number], NodeRecord>;
@@ -49,7 +50,7 @@ export class SqliteNodes implements NodeTable {
     );
     this.#dirty = db.prepare('SELECT * FROM nodes WHERE dirty = 1 ORDER BY id LIMIT ?');
     this.#count = db.prepare<[], number>("SELECT value FROM counters WHERE name = 'nodes'").pluck();
-    this.#removeAll = db.transaction((id: NodeId) => this.#removeTree(id));
+    this.#removeAll = inTransaction(db, (id: NodeId) => this.#removeTree(id));
     this.#listing = new ListingWriter(db);
   }
 

@@ -9,6 +9,7 @@ import { SqliteFacts } from './facts.ts';
 import { SqliteNodes } from './nodes.ts';
 import { SqlitePending } from './pending.ts';
 import { migrate } from './schema.ts';
+import { inTransaction } from './transaction.ts';
 import { WalSync } from './wal-sync.ts';
 
 export interface IndexOptions {
@@ -22,8 +23,11 @@ export interface IndexOptions {
 const WAL_LIMIT_BYTES = 32 * 1024 * 1024;
 const CACHE_KIB = 16 * 1024;
 
-/** Only the checkpoint thread can be in the way, for some milliseconds. */
-const BUSY_TIMEOUT_MS = 2000;
+/**
+ * Only the checkpoint thread can be in the way: for milliseconds as a rule, for longer when more is written than the disk takes. Waiting is
+ * better then than failing.
+ */
+const BUSY_TIMEOUT_MS = 10_000;
 
 /**
  * Opens the index, or creates it. Throws IndexError: `busy` when another process has it, `newer`, `damaged`. Damage is noticed when it
@@ -74,7 +78,7 @@ function assemble(
   checkpointer: Checkpointer,
 ): Index {
   const facts = new SqliteFacts(db);
-  const run = db.transaction((body: () => unknown) => body());
+  const run = inTransaction(db, (body: () => unknown) => body());
   let closing: Promise<void> | undefined;
   const close = async () => {
     await walSync.close();

@@ -9,6 +9,7 @@ import {
   type PendingTable,
   type StagingRow,
 } from './contract.ts';
+import { inTransaction } from './transaction.ts';
 
 interface StagingRecord {
   readonly node: number;
@@ -63,15 +64,15 @@ export class SqlitePending implements PendingTable {
     this.#counts = db.prepare(
       'SELECT (SELECT count(*) FROM stagings) AS stagings, (SELECT count(*) FROM intents) AS intents',
     );
-    this.putExtent = db.transaction((node: NodeId, { start, end }: Extent) => {
+    this.putExtent = inTransaction(db, (node: NodeId, { start, end }: Extent) => {
       this.#deleteWithin.run(node, start, end);
       this.#insertExtent.run(node, start, end);
     });
-    this.setExtents = db.transaction((node: NodeId, extents: readonly Extent[]) => {
+    this.setExtents = inTransaction(db, (node: NodeId, extents: readonly Extent[]) => {
       this.#deleteExtents.run(node);
       for (const { start, end } of extents) this.#insertExtent.run(node, start, end);
     });
-    this.deleteStaging = db.transaction((node: NodeId) => {
+    this.deleteStaging = inTransaction(db, (node: NodeId) => {
       this.#deleteStaging.run(node);
       this.#deleteExtents.run(node);
     });

@@ -2,6 +2,7 @@
 import type { Database } from 'better-sqlite3';
 import { FIRST_NODE_ID, ROOT_NODE_ID } from '../base/ids.ts';
 import { IndexError } from './contract.ts';
+import { inTransaction } from './transaction.ts';
 
 /**
  * Column order matters: what every lookup needs comes first, long and rare values last, so that they spill to overflow pages alone.
@@ -106,7 +107,7 @@ export function migrate(db: Database, migrations: readonly string[] = MIGRATIONS
     );
   }
   for (let next = version; next < migrations.length; next += 1) {
-    db.transaction(() => {
+    inTransaction(db, () => {
       db.exec(migrations[next] as string);
       db.pragma(`user_version = ${next + 1}`);
     })();
