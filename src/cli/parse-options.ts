@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { EXIT, MountError } from '../mount/errors.ts';
 import { nearest } from './nearest.ts';
 import { OPTION_SPECS, type OptionName, type OptionSpec, type OptionValues } from './options.ts';
+import { printable } from './terminal.ts';
 
 export interface ParsedOptions {
   readonly values: OptionValues;
@@ -52,11 +53,11 @@ function find(name: string): Known | undefined {
   return KNOWN.get(name) ?? (/^[xX]-/.test(name) ? KNOWN.get(`${name[0]}-*`) : undefined);
 }
 
-/** Throws a `MountError` for the first word that is wrong. The last of several values wins. */
-export function parseOptions(texts: readonly string[], workingDirectory: string): ParsedOptions {
+/** Throws a `MountError` for the first option that is wrong. The last of several values wins. */
+export function parseOptions(options: readonly RawOption[], workingDirectory: string): ParsedOptions {
   const values: Partial<Record<OptionName, unknown>> = {};
   const notices: string[] = [];
-  for (const { name, value } of texts.flatMap(splitOptions)) {
+  for (const { name, value } of options) {
     const known = find(name);
     if (known === undefined) throw unknownOption(name);
     const { spec } = known;
@@ -162,11 +163,9 @@ function parseUrl(name: string, text: string): string {
   return url.href.replace(/\/+$/, '');
 }
 
-/** Input in a message: short, and unable to move the cursor of a terminal. A secret in the wrong place is not repeated whole. */
+/** Input in a message. A secret in the wrong place is not repeated whole. */
 function shown(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must go.
-  const clean = text.replace(/[\x00-\x1f\x7f-\x9f]/g, '?');
-  return JSON.stringify(clean.length > 40 ? `${clean.slice(0, 40)}…` : clean);
+  return `"${printable(text.length > 40 ? `${text.slice(0, 40)}…` : text)}"`;
 }
 
 function usage(sentence: string): MountError {

@@ -1,37 +1,47 @@
 /** What can be told before anything is started: whether this host can mount here, in one sentence when not. */
-import { constants } from 'node:fs';
-import { access, open, readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { mkdir, readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { FILE_SYSTEM_TYPE } from '../kernel/mount.ts';
 import { findMount, type MountEntry, readMounts } from '../kernel/mount-table.ts';
 import type { MountConfig } from './config.ts';
 import { callControl, NoDaemonError } from './control.ts';
-import { loadCredentials } from './credentials.ts';
 import { MountError, systemCode } from './errors.ts';
 
 /**
- * Absolute and real, without touching the directory itself: it may be a dead mount, where every call fails or hangs. `path`
- * is absolute.
+ * The real path of a directory (given absolute). A mount of tsfs is not touched on the way: when its daemon is gone, every call
+ * on it fails. Rejects with a `MountError` when it is no directory.
  */
-export async function realMountpoint(path: string): Promise<string> {
-  if (path === '/') return path;
+export async function findMountpoint(path: string): Promise<string> {
+  const mountpoint = await realName(path);
+  const present = await findMount(mountpoint);
+  return present?.type === FILE_SYSTEM_TYPE ? mountpoint : realDirectory(mountpoint);
+}
+
+/** The path with all symbolic links followed but the last. */
+export async function realName(path: string): Promise<string> {
   try {
-    return join(await realpath(dirname(path)), basename(path));
+    return path === '/' ? path : join(await realpath(dirname(path)), basename(path));
   } catch (error) {
     throw new MountError(`The directory ${path} cannot be reached (${systemCode(error) ?? 'unknown reason'}).`);
   }
 }
 
-/**
- * For a mount point where nothing of tsfs is mounted: follows a symbolic link there and resolves with the real path. Rejects with
- * a `MountError` when it is no directory, or something else is mounted on it.
- */
-export async function checkDirectory(mountpoint: string): Promise<string> {
-  const path = await realDirectory(mountpoint);
-  if (path === '/') throw new MountError('A bucket cannot be mounted on /.');
-  const present = (await readMounts()).findLast((entry) => entry.mountPoint === path);
-  if (present === undefined) return path;
-  throw new MountError(`${path} is a mount point already: ${present.source} (${present.type}) is mounted there.`);
+/** For a mount point where nothing of tsfs is mounted: rejects with a `MountError` when something else is. */
+export async function checkFree(mountpoint: string): Promise<void> {
+  if (mountpoint === '/') throw new MountError('A bucket cannot be mounted on /.');
+  const present = await findMount(mountpoint);
+  if (present === undefined) return;
+  throw new MountError(`${mountpoint} is a mount point already: ${present.source} (${present.type}) is mounted there.`);
+}
+
+/** What a mount finds made: the state directory, and that of the log. */
+export async function makeDirectories(config: MountConfig): Promise<void> {
+  const logDirectory = config.log.file === undefined ? [] : [dirname(config.log.file)];
+  for (const directory of [config.stateDirectory, ...logDirectory]) {
+    await mkdir(directory, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+      throw new MountError(`The directory ${directory} cannot be made (${systemCode(error) ?? 'unknown reason'}).`);
+    });
+  }
 }
 
 async function realDirectory(mountpoint: string): Promise<string> {
@@ -70,58 +80,14 @@ export async function presentMount(
   throw new MountError(`${config.mountpoint} has another bucket mounted already: ${mounted.source}.`);
 }
 
-/** The rest of what a mount needs. */
-export async function checkHost(config: MountConfig, uid: number): Promise<void> {
+/** Rejects with a `MountError` when cache or state would be where they cannot work. */
+export async function checkPlaces(config: MountConfig): Promise<void> {
   const table = await readMounts();
-  await checkFuse(uid, config.kernel.allowOther);
   await checkPlace('cache', config.cache.directory, config.mountpoint, table);
   await checkPlace('state', config.stateDirectory, config.mountpoint, table);
   if (isWithin(config.stateDirectory, config.cache.directory)) {
     throw new MountError('The state directory must not be inside the cache, which may be emptied at any time.');
   }
-  await loadCredentials(config.store.credentials, config.bucket);
-}
-
-async function checkFuse(uid: number, allowOther: boolean): Promise<void> {
-  try {
-    const device = await open('/dev/fuse', 'r+');
-    await device.close();
-  } catch (error) {
-    const code = systemCode(error);
-    if (code === 'EACCES' || code === 'EPERM') {
-      throw new MountError(
-        'There is no permission to open /dev/fuse: mount as root, or let this user (or container) use it.',
-      );
-    }
-    throw new MountError(
-      'There is no /dev/fuse: load the kernel module (modprobe fuse), or give the device to the container.',
-    );
-  }
-  if (uid === 0) return;
-  if (!(await isOnPath('fusermount3'))) {
-    throw new MountError('A normal user needs fusermount3 to mount: install the package fuse3, or mount as root.');
-  }
-  if (allowOther && !(await allowsOther())) {
-    throw new MountError('allow_other needs the line user_allow_other in /etc/fuse.conf, or root.');
-  }
-}
-
-async function isOnPath(program: string): Promise<boolean> {
-  const directories = [...(process.env.PATH ?? '').split(':'), '/usr/bin', '/bin'];
-  const found = await Promise.all(
-    directories.map((directory) =>
-      access(join(directory, program), constants.X_OK).then(
-        () => directory !== '',
-        () => false,
-      ),
-    ),
-  );
-  return found.includes(true);
-}
-
-async function allowsOther(): Promise<boolean> {
-  const text = await readFile('/etc/fuse.conf', 'utf8').catch(() => '');
-  return /^\s*user_allow_other\s*$/m.test(text);
 }
 
 /** Reading its own cache through a mount, the daemon would wait for itself. */

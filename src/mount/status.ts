@@ -35,5 +35,11 @@ export interface MountStatus {
 /** What `drain` reports while it runs. */
 export interface DrainProgress {
   readonly remainingFiles: number;
-  readonly remainingBytes?: number;
+}
+
+/** What `drain` ends with. */
+export interface DrainReport {
+  readonly uploaded: number;
+  /** What the bucket could not be given, and why. It stays in the journal. */
+  readonly failed: readonly { readonly name: string; readonly error: string }[];
 }

@@ -1,0 +1,188 @@
+/** argv → command. Commands are loaded when they are called: `--help` needs neither the SDK nor the native addon. */
+import yargs, { type Argv } from 'yargs';
+import { VERSION } from '../mount/config.ts';
+import { EXIT, MountError } from '../mount/errors.ts';
+import { nearest } from './nearest.ts';
+import { optionHelp, optionMarkdown } from './option-help.ts';
+import { splitOptions } from './parse-options.ts';
+import { printable, type Terminal } from './terminal.ts';
+
+const COMMANDS = ['mount', 'umount', 'status', 'help'];
+
+const EPILOGUE = `As a line of /etc/fstab (see scripts/install-helpers):
+  BUCKET  /var/www/html/images  fuse.tsfs  _netdev,allow_other,url=https://HOST,uid=33,gid=33  0  0
+
+Exit status: 0 done, 1 failed, 2 wrong usage. The helpers of mount(8) give its numbers: 32 failed, 1 wrong usage.
+The options of -o are those of s3fs; "tsfs help options" lists them.`;
+
+/** Runs one command line (without node and script). Resolves with the exit status; a failure has been printed. */
+export async function runCli(argv: readonly string[], terminal: Terminal): Promise<number> {
+  let exitCode: number = EXIT.ok;
+  const run = (command: () => Promise<number>) => async () => {
+    exitCode = await command();
+  };
+  try {
+    await commandLine(normalise(argv), terminal, run).parseAsync();
+    return exitCode;
+  } catch (error) {
+    if (!(error instanceof MountError)) throw error;
+    terminal.note(`tsfs: ${error.sentence}`);
+    return error.exitCode;
+  }
+}
+
+/** `-oVALUE`, as getopt has it, is `-o VALUE`. */
+function normalise(argv: readonly string[]): string[] {
+  const end = argv.indexOf('--');
+  const split = (word: string) => (/^-o./.test(word) ? ['-o', word.slice(2)] : [word]);
+  return argv.flatMap((word, index) => (end >= 0 && index > end ? [word] : split(word)));
+}
+
+type Run = (command: () => Promise<number>) => () => Promise<void>;
+
+function commandLine(argv: string[], terminal: Terminal, run: Run): Argv {
+  const parser = yargs(argv)
+    .scriptName('tsfs')
+    .locale('en')
+    .parserConfiguration({
+      'boolean-negation': false,
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'greedy-arrays': false,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+      'short-option-groups': false,
+    })
+    .usage('tsfs mounts S3-compatible buckets as directories.')
+    .version(VERSION)
+    .alias('version', 'V')
+    .help()
+    .alias('help', 'h')
+    .strictOptions()
+    .exitProcess(false)
+    .fail((message, error) => {
+      throw error ?? usageError(message, argv);
+    })
+    .wrap(100)
+    .epilogue(EPILOGUE);
+  addMount(parser, terminal, run);
+  addUmount(parser, terminal, run);
+  addStatus(parser, terminal, run);
+  return addHelp(parser, terminal, run);
+}
+
+function addMount(parser: Argv, terminal: Terminal, run: Run): void {
+  parser.command(
+    ['mount [words..]', '$0'],
+    'Mount a bucket; returns when the mount is ready',
+    (builder) =>
+      builder
+        .usage(
+          'tsfs mount BUCKET[:/PREFIX] DIR [-o NAME[=VALUE],…]\n\nMounts a bucket, or what of it is below a prefix.',
+        )
+        .positional('words', { type: 'string', array: true, describe: 'BUCKET[:/PREFIX] and DIR' })
+        .option('o', { alias: 'option', type: 'string', array: true, describe: 'Mount options, see below' })
+        .option('url', { type: 'string', describe: 'The same as -o url=…' })
+        .option('f', { alias: 'foreground', type: 'boolean', describe: 'Stay, and log to stderr' })
+        .option('d', { alias: 'debug', type: 'boolean', describe: 'The same as -o dbglevel=dbg' })
+        .option('s', { type: 'boolean', hidden: true })
+        .example('tsfs mount photos /mnt/photos -o url=https://s3.example.com', '')
+        .example('tsfs mount photos:/2024 /mnt/2024 -o ro,passwd_file=/etc/tsfs.keys', 'only what is below 2024/')
+        .example('tsfs mount photos /mnt/photos -f -o use_path_request_style,url=http://127.0.0.1:8000', '')
+        .epilogue(`${optionHelp()}\n\nA comma within a value is written \\,`),
+    (args) => {
+      const words = args.words ?? [];
+      const isNamed = String(args._[0]) === 'mount';
+      return run(async () => {
+        if (!isNamed && words.length < 2 && args.o === undefined) throw unknownCommand(words[0]);
+        const { mountCommand } = await import('./mount-command.ts');
+        const options = [
+          ...(args.d ? [{ name: 'dbglevel', value: 'dbg' }] : []),
+          ...(args.url === undefined ? [] : [{ name: 'url', value: args.url }]),
+          ...(args.o ?? []).flatMap(splitOptions),
+        ];
+        const host = { uid: uid(), gid: process.getgid?.() ?? 0, environment: process.env };
+        return mountCommand({ words, options, foreground: args.f ?? false }, host, terminal);
+      })();
+    },
+  );
+}
+
+function addUmount(parser: Argv, terminal: Terminal, run: Run): void {
+  parser.command(
+    ['umount <dir>', 'unmount'],
+    'Upload what is pending, then unmount',
+    (builder) =>
+      builder
+        .positional('dir', { type: 'string', demandOption: true, describe: 'The mount point' })
+        .option('l', { alias: 'lazy', type: 'boolean', describe: 'Unmount even while files in it are open' })
+        .option('force', { type: 'boolean', describe: 'Lazily, and leave pending uploads to the next mount' }),
+    (args) =>
+      run(async () => {
+        const { umountCommand } = await import('./umount-command.ts');
+        const { dir: directory, l: lazy = false, force = false } = args;
+        return umountCommand({ directory, lazy, force }, uid(), terminal);
+      })(),
+  );
+}
+
+function addStatus(parser: Argv, terminal: Terminal, run: Run): void {
+  parser.command(
+    'status [dir]',
+    'Show all mounts, or one',
+    (builder) =>
+      builder
+        .positional('dir', { type: 'string', describe: 'A mount point' })
+        .option('json', { type: 'boolean', describe: 'For programs' }),
+    (args) =>
+      run(async () => {
+        const { statusCommand } = await import('./status-command.ts');
+        return statusCommand({ directory: args.dir, json: args.json ?? false }, uid(), terminal);
+      })(),
+  );
+}
+
+function addHelp(parser: Argv, terminal: Terminal, run: Run): Argv {
+  return parser.command(
+    'help [topic]',
+    'Show this help, that of a command, or all mount options ("help options")',
+    (builder) =>
+      builder
+        .positional('topic', { type: 'string', describe: 'A command, or "options"' })
+        .option('markdown', { type: 'boolean', describe: 'The options as Markdown tables' }),
+    (args) =>
+      run(async () => {
+        const { topic } = args;
+        if (topic === 'options') terminal.out(args.markdown ? optionMarkdown() : optionHelp());
+        else if (topic === undefined) return runCli(['--help'], terminal);
+        else if (COMMANDS.includes(topic)) return runCli([topic, '--help'], terminal);
+        else throw unknownCommand(topic);
+        return EXIT.ok;
+      })(),
+  );
+}
+
+function uid(): number {
+  return process.getuid?.() ?? 0;
+}
+
+function unknownCommand(given: string | undefined): MountError {
+  if (given === undefined) return new MountError('No command was given; see tsfs --help.', EXIT.usage);
+  const near = nearest(given, COMMANDS);
+  const hint = near === undefined ? 'see tsfs --help.' : `did you mean ${near}?`;
+  return new MountError(
+    `There is no command ${printable(given)}, and a mount needs a bucket and a directory; ${hint}`,
+    EXIT.usage,
+  );
+}
+
+/** yargs' complaint as one sentence. */
+function usageError(message: string, argv: readonly string[]): MountError {
+  const unknown = /^Unknown arguments?: ([^,]+)/.exec(message)?.[1];
+  if (unknown !== undefined) {
+    const given = argv.find((word) => word.replace(/^-+/, '').split('=')[0] === unknown) ?? unknown;
+    return new MountError(`There is no argument ${printable(given)}; see tsfs --help.`, EXIT.usage);
+  }
+  const first = printable(message.split('\n')[0] ?? 'Wrong usage').replace(/\.$/, '');
+  return new MountError(`${first}; see tsfs --help.`, EXIT.usage);
+}

@@ -1,0 +1,99 @@
+/** `tsfs mount BUCKET[:/PREFIX] DIR -o …` */
+import { resolve } from 'node:path';
+import type { MountConfig } from '../mount/config.ts';
+import { isServed } from '../mount/control.ts';
+import { startDaemon } from '../mount/daemonize.ts';
+import { EXIT, MountError } from '../mount/errors.ts';
+import { checkFree, checkPlaces, findMountpoint, isEmpty, makeDirectories, presentMount } from '../mount/preflight.ts';
+import type { MountJob } from '../mount/run.ts';
+import { parseOptions, type RawOption } from './parse-options.ts';
+import { type Circumstances, resolveConfig } from './resolve.ts';
+import { parseSource } from './source.ts';
+import type { Terminal } from './terminal.ts';
+
+export interface MountArguments {
+  /** BUCKET and DIR; only DIR where an option names the bucket. */
+  readonly words: readonly string[];
+  readonly options: readonly RawOption[];
+  readonly foreground: boolean;
+}
+
+const READY_TIMEOUT_MS = 120_000;
+/** How long an earlier mount of the same directory may take to finish its uploads. */
+const FINISH_TIMEOUT_MS = 30_000;
+const POLL_MS = 200;
+
+export async function mountCommand(
+  args: MountArguments,
+  user: Omit<Circumstances, 'foreground'>,
+  terminal: Terminal,
+): Promise<number> {
+  const { values, notices } = parseOptions(args.options, process.cwd());
+  const words = values.bucket === undefined ? args.words : [values.bucket, ...args.words];
+  const [bucket, directory] = words;
+  if (bucket === undefined || directory === undefined || words.length > 2) {
+    throw new MountError('A mount takes a bucket and a directory: tsfs mount BUCKET[:/PREFIX] DIR.', EXIT.usage);
+  }
+  const mountpoint = await findMountpoint(resolve(directory));
+  const config = await resolveConfig(parseSource(bucket), mountpoint, values, {
+    ...user,
+    foreground: args.foreground,
+  });
+  if (await isMountedAlready(config)) {
+    terminal.note(`${config.source} is mounted on ${mountpoint} already.`);
+    return EXIT.ok;
+  }
+  await checkPlaces(config);
+  await makeDirectories(config);
+  const job: MountJob = { config, notices };
+  return args.foreground ? runHere(job) : runBehind(job);
+
+  /** Resolves with false when the way is free. */
+  async function isMountedAlready(wanted: MountConfig): Promise<boolean> {
+    const present = await presentMount(wanted);
+    if (present === 'alive') return true;
+    if (present === 'finishing') await waitForEnd(wanted, terminal);
+    // A dead mount is taken away by the new one.
+    if (present !== 'dead') await checkFree(wanted.mountpoint);
+    if (present !== 'dead' && !values.nonempty && !(await isEmpty(wanted.mountpoint))) {
+      terminal.note(`${wanted.mountpoint} is not empty: what it holds is hidden while the bucket is mounted.`);
+    }
+    return false;
+  }
+}
+
+async function waitForEnd(config: MountConfig, terminal: Terminal): Promise<void> {
+  terminal.note(`The last mount of ${config.mountpoint} is still uploading: waiting for it.`);
+  for (let waitedMs = 0; await isServed(config.controlSocket); waitedMs += POLL_MS) {
+    if (waitedMs >= FINISH_TIMEOUT_MS) {
+      throw new MountError(
+        `The last mount of ${config.mountpoint} is still uploading; see: tsfs status ${config.mountpoint}`,
+      );
+    }
+    await new Promise((resume) => setTimeout(resume, POLL_MS));
+  }
+}
+
+/** The daemon's layers are loaded only where they run. */
+async function runHere(job: MountJob): Promise<number> {
+  const { runJob } = await import('../mount/run.ts');
+  return runJob(job, () => undefined);
+}
+
+async function runBehind(job: MountJob): Promise<number> {
+  const { config } = job;
+  const interrupted = new AbortController();
+  const interrupt = () => interrupted.abort();
+  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  // From source or compiled: the entry point has this module's extension.
+  const entry = import.meta.url.endsWith('.ts') ? '../mount/daemon.ts' : '../mount/daemon.js';
+  await startDaemon({
+    module: new URL(entry, import.meta.url),
+    labels: [config.source, config.mountpoint],
+    job,
+    outputFile: config.log.file ?? '/dev/null',
+    readyTimeoutMs: READY_TIMEOUT_MS,
+    signal: interrupted.signal,
+  });
+  return EXIT.ok;
+}
