@@ -1,0 +1,126 @@
+/** Running other programs without ever being held up by them: every one has a limit of time. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface RunOptions {
+  /** After this the program is killed and the call rejects. Default 30 s. */
+  readonly limitMs?: number;
+  readonly env?: NodeJS.ProcessEnv;
+  /** Ends the program early. */
+  readonly signal?: AbortSignal;
+}
+
+export interface Finished {
+  readonly stdout: string;
+  readonly elapsedMs: number;
+}
+
+const DEFAULT_LIMIT_MS = 30_000;
+/** A program in uninterruptible sleep survives SIGKILL for as long as its file system hangs. */
+const KILL_GRACE_MS = 3_000;
+const OUTPUT_TAIL_CHARACTERS = 2_000;
+
+/** Resolves when the program ends with status 0; rejects with what it said otherwise. */
+export async function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Finished> {
+  const limitMs = options.limitMs ?? DEFAULT_LIMIT_MS;
+  const startMs = performance.now();
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: options.env ?? process.env });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr = (stderr + text).slice(-OUTPUT_TAIL_CHARACTERS);
+  });
+  const limit = AbortSignal.timeout(limitMs);
+  const end = await ending(child, options.signal === undefined ? limit : AbortSignal.any([limit, options.signal]));
+  const elapsedMs = performance.now() - startMs;
+  if (end === 0) return { stdout, elapsedMs };
+  const reason = limit.aborted ? `took longer than ${limitMs / 1000} s` : `ended with ${end}`;
+  throw new Error(`${program} ${args[0] ?? ''} ${reason}: ${stderr.trim() || stdout.slice(-OUTPUT_TAIL_CHARACTERS)}`);
+}
+
+/** Exit status, signal or error in words; kills the program when `signal` aborts. */
+function ending(child: ChildProcess, signal: AbortSignal): Promise<number | string> {
+  return new Promise((resolve) => {
+    const kill = () => {
+      child.kill('SIGKILL');
+      setTimeout(() => resolve('SIGKILL'), KILL_GRACE_MS).unref();
+    };
+    if (signal.aborted) kill();
+    signal.addEventListener('abort', kill, { once: true });
+    const settle = (result: number | string) => {
+      signal.removeEventListener('abort', kill);
+      resolve(result);
+    };
+    child.once('error', (error) => settle(error.message));
+    child.once('close', (code, killedBy) => settle(code ?? killedBy ?? 'no status'));
+  });
+}
+
+/** A program that runs beside this one until it is stopped, or this one dies. */
+export class Background {
+  readonly #child: ChildProcess;
+  readonly #onExit = () => this.#child.kill('SIGKILL');
+  #output = '';
+
+  constructor(program: string, args: readonly string[], env: NodeJS.ProcessEnv) {
+    this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env,
+    });
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream?.setEncoding('utf8').on('data', (text: string) => {
+        this.#output = (this.#output + text).slice(-OUTPUT_TAIL_CHARACTERS);
+      });
+    }
+    this.#child.on('error', (error) => {
+      this.#output += error.message;
+    });
+    process.once('exit', this.#onExit);
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  get hasEnded(): boolean {
+    return this.#child.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  /** The end of what it wrote. */
+  get output(): string {
+    return this.#output.trim();
+  }
+
+  /** Asks with SIGTERM, insists with SIGKILL after `graceMs`. */
+  async stop(graceMs = 5_000): Promise<void> {
+    for (const [signal, waitMs] of [
+      ['SIGTERM', graceMs],
+      ['SIGKILL', KILL_GRACE_MS],
+    ] as const) {
+      if (this.hasEnded) break;
+      const ended = new Promise((resolve) => this.#child.once('exit', resolve));
+      this.#child.kill(signal);
+      await Promise.race([ended, sleep(waitMs, undefined, { ref: false })]);
+    }
+    process.off('exit', this.#onExit);
+  }
+}
+
+/** The path of a program, or undefined where it is not installed. */
+export async function findProgram(name: string): Promise<string | undefined> {
+  for (const directory of [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin']) {
+    const path = join(directory, name);
+    const isThere = await access(path, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (directory !== '' && isThere) return path;
+  }
+  return undefined;
+}
