@@ -10,7 +10,8 @@ export class Checkpointer {
   readonly #worker: Worker;
   readonly #exited: Promise<unknown>;
 
-  constructor(settings: CheckpointSettings, log: Logger) {
+  /** `onDeath`: the thread ended by an error, which should not happen, and will not come back. */
+  constructor(settings: CheckpointSettings, log: Logger, onDeath: () => void) {
     this.#worker = new Worker(new URL(`./checkpoint-worker.${EXTENSION}`, import.meta.url), {
       name: 'index-checkpoint',
       workerData: settings,
@@ -23,9 +24,10 @@ export class Checkpointer {
       if (error === undefined) log.info('index checkpoints work again');
       else log.warn({ error }, 'index checkpoint failed, will be tried again');
     });
-    this.#worker.on('error', (error) =>
-      log.error({ error }, 'index checkpoint thread died: the log of the index grows'),
-    );
+    this.#worker.on('error', (error) => {
+      log.error({ error }, 'index checkpoint thread died: commits do its work now');
+      onDeath();
+    });
     this.#exited = new Promise((resolve) => this.#worker.once('exit', resolve));
   }
 

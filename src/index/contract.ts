@@ -116,6 +116,7 @@ export interface NodeTable {
   hasChildren(parent: NodeId): boolean;
   /** Fails (throws) when the name is taken. */
   insert(fields: NodeFields): NodeRow;
+  /** Nothing when there is no such row. */
   update(id: NodeId, change: Partial<Omit<NodeFields, 'parent' | 'name'>>): void;
   /** Gives the node a new parent and name; the new name must be free. */
   move(id: NodeId, parent: NodeId, name: string): void;

@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import type { Logger } from '../base/log.ts';
@@ -46,7 +46,7 @@ export function openIndex(options: IndexOptions): Index {
 
 function openLocked(options: IndexOptions, lock: Database.Database): Index {
   const { path, log } = options;
-  const isNew = !existsSync(path);
+  const isNew = createPrivate(path);
   const db = new Database(path, { timeout: BUSY_TIMEOUT_MS });
   try {
     db.pragma('journal_mode = WAL');
@@ -62,7 +62,9 @@ function openLocked(options: IndexOptions, lock: Database.Database): Index {
     };
     flushNow(`${path}-wal`);
     if (isNew) flushNow(dirname(path));
-    const checkpointer = new Checkpointer({ path, walLimitBytes: options.walLimitBytes ?? WAL_LIMIT_BYTES }, log);
+    const settings = { path, walLimitBytes: options.walLimitBytes ?? WAL_LIMIT_BYTES };
+    // Without the thread commits do its work: slower, but the log stays bounded.
+    const checkpointer = new Checkpointer(settings, log, () => db.pragma('wal_autocheckpoint = 1000'));
     return assemble(db, lock, tables, new WalSync(path), checkpointer);
   } catch (error) {
     db.close();
@@ -104,6 +106,7 @@ function assemble(
  * process, however that ends. The index itself cannot be locked like this, since the checkpoint thread has it open too.
  */
 function takeLock(path: string): Database.Database {
+  createPrivate(`${path}.lock`);
   const lock = new Database(`${path}.lock`, { timeout: 0 });
   try {
     lock.exec('BEGIN EXCLUSIVE');
@@ -127,6 +130,20 @@ function isDamage(error: unknown): boolean {
 /** Extended codes begin with the plain one: SQLITE_BUSY_RECOVERY, SQLITE_CORRUPT_INDEX. */
 function isCode(error: unknown, code: string): boolean {
   return error instanceof Database.SqliteError && error.code.startsWith(code);
+}
+
+/**
+ * Names of files are nobody else's business: 0600, which SQLite passes on to `-wal` and `-shm`. Returns whether it was missing. A file that is
+ * there is not opened: closing it again would drop the locks that this process may have on it.
+ */
+function createPrivate(path: string): boolean {
+  try {
+    closeSync(openSync(path, 'wx', 0o600));
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
 }
 
 /** Once, at the start, when nobody waits yet. */

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
-import { open, rename, statfs, unlink } from 'node:fs/promises';
+import { open, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../base/clock.ts';
 import type { NodeId } from '../base/ids.ts';
@@ -63,7 +63,7 @@ class DirectoryJournal implements Journal {
       if (staging === undefined) return;
       this.#open.delete(node);
       // The file first: one without a row would look like something to keep.
-      await unlink(staging.path);
+      await rm(staging.path, { force: true });
       this.#index.pending.deleteStaging(node);
       await staging.close();
     });
@@ -75,9 +75,12 @@ class DirectoryJournal implements Journal {
       if (staging === undefined) throw new Error(`node ${node} has no staging file`);
       this.#open.delete(node);
       const path = staging.path + DETACHED_SUFFIX;
-      await rename(staging.path, path);
-      this.#index.pending.deleteStaging(node);
-      await staging.close();
+      try {
+        await rename(staging.path, path);
+      } finally {
+        this.#index.pending.deleteStaging(node);
+        await staging.close();
+      }
       return { path, sizeBytes: staging.sizeBytes };
     });
   }
@@ -139,7 +142,7 @@ class DirectoryJournal implements Journal {
       this.#index.pending.putStaging(row);
     } catch (error) {
       await file.close();
-      await unlink(path);
+      await rm(path);
       throw error;
     }
     const staging = new FileStaging(this.#context, file, row, { path, sizeBytes: baseSizeBytes, present: [] });

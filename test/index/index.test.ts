@@ -286,6 +286,12 @@ describe('the database as a whole', () => {
     expect(index.nodes.child(ROOT_NODE_ID, 'from-child')).toBeDefined();
   }, 20_000);
 
+  test('its files are private, also in a directory that is not', async () => {
+    for (const suffix of ['', '-wal', '-shm', '.lock']) {
+      expect((await stat(path + suffix)).mode & 0o777).toBe(0o600);
+    }
+  });
+
   test('the write-ahead log is cut back while it is written to', async () => {
     await index.close();
     const walLimitBytes = 256 * 1024;

@@ -267,6 +267,15 @@ describe('coming and going', () => {
     expect(await readdir(join(root, 'staging'))).toEqual([]);
   });
 
+  test('a staging file that somebody deleted can be discarded and detached still', async () => {
+    await rm((await journal.stage(NODE, 0)).path);
+    await journal.discard(NODE);
+    await rm((await journal.stage(NODE, 0)).path);
+    await expect(journal.detach(NODE)).rejects.toThrow('ENOENT');
+    expect(index.pending.counts().stagings).toBe(0);
+    expect(journal.find(NODE)).toBeUndefined();
+  });
+
   test('intents stay until they are done', async () => {
     const first = journal.begin({ kind: 'delete', key: 'a' });
     const second = journal.begin({ kind: 'rename', node: NODE, fromKey: 'b', toKey: 'c' });
