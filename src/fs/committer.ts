@@ -4,6 +4,7 @@ import type { NodeId } from '../base/ids.ts';
 import type { KeyedLock, SharedLock } from '../base/locks.ts';
 import type { NodeRow } from '../index/contract.ts';
 import type { Staging } from '../journal/contract.ts';
+import { holdsDescriptor } from '../kernel/descriptors.ts';
 import { isStoreError } from '../store/contract.ts';
 import type { UploadResult } from '../transfer/contract.ts';
 import type { Contents } from './content.ts';
@@ -37,6 +38,19 @@ export class Committer {
     const { openFiles, context } = this.#parts;
     if (openFiles.find(id)?.staging === undefined && context.journal.find(id) === undefined) return Promise.resolve();
     return openFiles.use(id, (file) => this.#parts.nodeLocks.run(id, () => this.commitLocked(file)));
+  }
+
+  /**
+   * close(2) of one descriptor. Shells open a file, duplicate the descriptor, and close the first before anything is written: an empty file
+   * that the same process still holds open is not worth an upload yet, and must not replace what readers see.
+   */
+  async flush(id: NodeId, pid: number): Promise<void> {
+    const staging = this.#parts.openFiles.find(id)?.staging;
+    const row = this.#parts.context.index.nodes.get(id);
+    if (staging?.sizeBytes === 0 && row?.dirty) {
+      if (await holdsDescriptor(pid, this.#parts.tree.inodeOf(row))) return;
+    }
+    await this.commit(id);
   }
 
   /** The same, for callers that hold the node's lock. */

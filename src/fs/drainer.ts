@@ -2,7 +2,8 @@
  * Brings to the bucket what it still lacks: what an earlier run left behind, and uploads that failed, tried again with growing pauses until
  * they succeed. Also what `umount` waits for.
  */
-import type { NodeId } from '../base/ids.ts';
+import { timespecFromMs } from '../base/clock.ts';
+import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import { INDEX_BATCH, type IntentRow, type StagingRow } from '../index/contract.ts';
 import { isStoreError } from '../store/contract.ts';
 import type { Committer } from './committer.ts';
@@ -41,7 +42,7 @@ export class Drainer {
 
   /** Takes over what the last run left. Before the mount; the uploads themselves follow in the background. */
   async recover(): Promise<void> {
-    const { journal, index, log } = this.#context;
+    const { journal, index, clock, log } = this.#context;
     const stagings = await journal.recover();
     if (stagings.length > 0) log.info({ files: stagings.length }, 'continuing with files of an earlier run');
     for (const staging of stagings) {
@@ -51,6 +52,8 @@ export class Drainer {
       await journal.discard(staging.node);
     }
     this.#dropUnstaged();
+    const root = index.nodes.get(ROOT_NODE_ID);
+    if (root?.mtime.sec === 0) index.nodes.update(ROOT_NODE_ID, { mtime: timespecFromMs(clock.nowMs()) });
   }
 
   start(): void {

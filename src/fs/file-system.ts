@@ -247,8 +247,8 @@ export class FileSystem implements Operations {
     return this.#contents.write(id, offset, payload, options.killPrivileges);
   }
 
-  flush(_caller: Caller, id: NodeId): Promise<void> {
-    return this.#committer.commit(id);
+  flush(caller: Caller, id: NodeId): Promise<void> {
+    return this.#committer.flush(id, caller.pid);
   }
 
   fsync(_caller: Caller, id: NodeId): Promise<void> {

@@ -114,7 +114,7 @@ export class Tree {
     return {
       ino: this.inodeOf(row),
       mode: typeModeOf(row.kind) | this.permissionsOf(row),
-      nlink: row.parent === undefined ? 0 : 1,
+      nlink: row.parent === undefined && row.id !== ROOT_NODE_ID ? 0 : 1,
       uid: row.uid ?? defaults.uid,
       gid: row.gid ?? defaults.gid,
       sizeBytes,

@@ -6,7 +6,6 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
-import { VERSION } from '../base/version.ts';
 import { openCache } from '../cache/cache.ts';
 import type { BlockCache } from '../cache/contract.ts';
 import { Beliefs } from '../freshness/beliefs.ts';
@@ -23,7 +22,7 @@ import type { StackedStore } from '../store/stack.ts';
 import { createDownloader } from '../transfer/download.ts';
 import { createMover } from '../transfer/move.ts';
 import { createUploader } from '../transfer/upload.ts';
-import type { MountConfig } from './config.ts';
+import { type MountConfig, VERSION } from './config.ts';
 import { serveControl } from './control.ts';
 import { EXIT, MountError } from './errors.ts';
 import { storeFailure } from './messages.ts';
@@ -74,7 +73,12 @@ export async function runMount(config: MountConfig, hooks: MountHooks): Promise<
   await fileSystem.drainer.recover();
 
   const session = await mount(config, fileSystem, log);
-  layers.defer(async () => void (await session.stop()));
+  let isMounted = true;
+  layers.defer(async () => {
+    // A failure after the mount: a mount point that nobody serves must not stay behind.
+    if (isMounted) await unmountFuse(config.mountpoint, true);
+    await session.stop();
+  });
   layers.defer(() => fileSystem.close());
 
   let state: MountStatus['state'] = 'ready';
@@ -103,6 +107,7 @@ export async function runMount(config: MountConfig, hooks: MountHooks): Promise<
   hooks.ready();
 
   const end = await session.ended;
+  isMounted = end.reason !== 'unmounted';
   state = 'stopping';
   if (end.reason === 'failed') {
     log.fatal({ error: end.error }, 'the connection to the kernel failed');

@@ -1,0 +1,25 @@
+import { readdir, readFile } from 'node:fs/promises';
+
+/** A process with more descriptors than this is not looked through. */
+const MAX_DESCRIPTORS = 512;
+
+/**
+ * Whether the process has a descriptor open on a file with this inode number (of any file system: numbers of 63 random bits do not meet by
+ * chance). FUSE_FLUSH tells of each close(2), but not whether it was the last one. Reads /proc/PID/fdinfo, which has `ino` since Linux 5.14;
+ * false where it cannot be read.
+ */
+export async function holdsDescriptor(pid: number, ino: bigint): Promise<boolean> {
+  const directory = `/proc/${pid}/fdinfo`;
+  const wanted = new RegExp(`^ino:\\s*${ino}$`, 'm');
+  try {
+    const descriptors = await readdir(directory);
+    if (descriptors.length > MAX_DESCRIPTORS) return false;
+    const texts = await Promise.all(
+      descriptors.map((name) => readFile(`${directory}/${name}`, 'utf8').catch(() => '')),
+    );
+    return texts.some((text) => wanted.test(text));
+  } catch {
+    // The process ended, is in another pid namespace (pid 0), or is none of ours to look at.
+    return false;
+  }
+}
