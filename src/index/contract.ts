@@ -132,14 +132,15 @@ export interface NodeTable {
   /** Rows with local changes, at most `limit`. */
   dirty(limit: number): NodeRow[];
   /**
-   * Brings one page of a listing into the rows of `parent`: unchanged versions (same ETag) get `validatedAtMs = startedAtMs` (and
-   * size and times of incomplete rows); where Last-Modified differs from the row's (and the row's was known) the row also
-   * becomes incomplete, since its metadata may have changed; an unknown one is taken over. A file with another ETag (or kind) gets a new row and its old row is detached, new
-   * names are inserted. The same ETag with another Last-Modified makes the row incomplete: somebody replaced the metadata. A listed file
-   * says nothing against a symbolic link. Rows that are dirty, or validated at or after `startedAtMs` (a local change made while
-   * the listing ran), are left alone. A directory row stays as it is but for `validatedAtMs` and `marker`; a new one has mtime 0.
-   * A name listed as both is a directory: it replaces a file at once; a file waits until `sweep` has detached the directory, and is found by the
-   * next listing (or a lookup). The whole page is one transaction.
+   * Brings one page of a listing into the rows of `parent`. The whole page is one transaction.
+   * - A new name is inserted; a new directory has mtime 0.
+   * - A file with the same ETag gets `validatedAtMs = startedAtMs`, and size and times if it is incomplete. If its Last-Modified is another
+   *   than the row's, the row also becomes incomplete, since somebody may have replaced the metadata; an unknown one is taken over.
+   * - A file with another ETag gets a new row, and the old one is detached. A listing shows symbolic links as files.
+   * - A directory row stays as it is but for `validatedAtMs` and `marker`.
+   * - A name listed as both is a directory: it replaces a file at once; a file waits until `sweep` has detached the directory, and is
+   *   found by the next listing (or a lookup).
+   * - Rows that are dirty, or validated at or after `startedAtMs` (a local change made while the listing ran), are left alone.
    */
   applyListing(parent: NodeId, names: readonly ListedName[], startedAtMs: number): AppliedListing;
   /**

@@ -100,6 +100,14 @@ describe('nodes', () => {
     expect(index.nodes.detached(10).map((row) => row.id)).toEqual([id, other]);
   });
 
+  test('rows with local changes are found', () => {
+    const id = add('a');
+    add('b', { dirty: false });
+    expect(index.nodes.dirty(10).map((row) => row.id)).toEqual([id]);
+    index.nodes.update(id, { dirty: false });
+    expect(index.nodes.dirty(10)).toEqual([]);
+  });
+
   test('ids are not used again', () => {
     const id = add('a');
     index.nodes.remove(id);
