@@ -7,7 +7,8 @@ import { optionHelp, optionMarkdown } from './option-help.ts';
 import { splitOptions } from './parse-options.ts';
 import { printable, type Terminal } from './terminal.ts';
 
-const COMMANDS = ['mount', 'umount', 'status', 'help'];
+const COMMANDS = ['mount', 'umount', 'unmount', 'status', 'help'];
+const ASKS = ['--help', '-h', '--version', '-V'];
 
 const EPILOGUE = `As a line of /etc/fstab (see scripts/install-helpers):
   BUCKET  /var/www/html/images  fuse.tsfs  _netdev,allow_other,url=https://HOST,uid=33,gid=33  0  0
@@ -31,11 +32,17 @@ export async function runCli(argv: readonly string[], terminal: Terminal): Promi
   }
 }
 
-/** `-oVALUE`, as getopt has it, is `-o VALUE`. */
+/** The form of mount(8), `tsfs BUCKET DIR -o …` with the options anywhere, is `mount`. `-oVALUE` is `-o VALUE`, as in getopt(3). */
 function normalise(argv: readonly string[]): string[] {
-  const end = argv.indexOf('--');
-  const split = (word: string) => (/^-o./.test(word) ? ['-o', word.slice(2)] : [word]);
-  return argv.flatMap((word, index) => (end >= 0 && index > end ? [word] : split(word)));
+  const words = argv.flatMap((word) => (/^-o./.test(word) ? ['-o', word.slice(2)] : [word]));
+  const takesValue = (word: string | undefined) => word === '-o' || word === '--option' || word === '--url';
+  const plain = words.filter((word, index) => !word.startsWith('-') && !takesValue(words[index - 1]));
+  const [first, second] = plain;
+  if (first !== undefined && COMMANDS.includes(first)) return words;
+  if (words.some((word) => ASKS.includes(word))) return words;
+  // One word and no options: a slip of a command rather than half of a mount.
+  if (second === undefined && words.length < 2) throw unknownCommand(first);
+  return ['mount', ...words];
 }
 
 type Run = (command: () => Promise<number>) => () => Promise<void>;
@@ -53,7 +60,7 @@ function commandLine(argv: string[], terminal: Terminal, run: Run): Argv {
       'parse-positional-numbers': false,
       'short-option-groups': false,
     })
-    .usage('tsfs mounts S3-compatible buckets as directories.')
+    .usage('tsfs mounts S3-compatible buckets as directories.\n\ntsfs COMMAND, or tsfs BUCKET[:/PREFIX] DIR -o …')
     .version(VERSION)
     .alias('version', 'V')
     .help()
@@ -73,7 +80,7 @@ function commandLine(argv: string[], terminal: Terminal, run: Run): Argv {
 
 function addMount(parser: Argv, terminal: Terminal, run: Run): void {
   parser.command(
-    ['mount [words..]', '$0'],
+    'mount [words..]',
     'Mount a bucket; returns when the mount is ready',
     (builder) =>
       builder
@@ -92,9 +99,7 @@ function addMount(parser: Argv, terminal: Terminal, run: Run): void {
         .epilogue(`${optionHelp()}\n\nA comma within a value is written \\,`),
     (args) => {
       const words = args.words ?? [];
-      const isNamed = String(args._[0]) === 'mount';
       return run(async () => {
-        if (!isNamed && words.length < 2 && args.o === undefined) throw unknownCommand(words[0]);
         const { mountCommand } = await import('./mount-command.ts');
         const options = [
           ...(args.d ? [{ name: 'dbglevel', value: 'dbg' }] : []),
@@ -110,15 +115,17 @@ function addMount(parser: Argv, terminal: Terminal, run: Run): void {
 
 function addUmount(parser: Argv, terminal: Terminal, run: Run): void {
   parser.command(
-    ['umount <dir>', 'unmount'],
+    ['umount [dir]', 'unmount'],
     'Upload what is pending, then unmount',
     (builder) =>
       builder
-        .positional('dir', { type: 'string', demandOption: true, describe: 'The mount point' })
+        .usage('tsfs umount DIR')
+        .positional('dir', { type: 'string', describe: 'The mount point' })
         .option('l', { alias: 'lazy', type: 'boolean', describe: 'Unmount even while files in it are open' })
         .option('force', { type: 'boolean', describe: 'Lazily, and leave pending uploads to the next mount' }),
     (args) =>
       run(async () => {
+        if (args.dir === undefined) throw new MountError('umount takes a mount point: tsfs umount DIR.', EXIT.usage);
         const { umountCommand } = await import('./umount-command.ts');
         const { dir: directory, l: lazy = false, force = false } = args;
         return umountCommand({ directory, lazy, force }, uid(), terminal);
@@ -167,13 +174,11 @@ function uid(): number {
 }
 
 function unknownCommand(given: string | undefined): MountError {
-  if (given === undefined) return new MountError('No command was given; see tsfs --help.', EXIT.usage);
+  if (given === undefined)
+    return new MountError('No command was given: mount, umount, status or help; see tsfs --help.', EXIT.usage);
   const near = nearest(given, COMMANDS);
   const hint = near === undefined ? 'see tsfs --help.' : `did you mean ${near}?`;
-  return new MountError(
-    `There is no command ${printable(given)}, and a mount needs a bucket and a directory; ${hint}`,
-    EXIT.usage,
-  );
+  return new MountError(`There is no command ${printable(given)}; ${hint}`, EXIT.usage);
 }
 
 /** yargs' complaint as one sentence. */

@@ -409,8 +409,7 @@ const objects = {
     kind: 'path',
     group: 'objects',
     value: 'FILE',
-    default: DEFAULTS.mimeFile,
-    help: 'Content-Type by extension; what it does not name comes from a built-in table',
+    help: 'a mime.types file: Content-Type by extension, before the built-in table',
   },
   use_xattr: { kind: 'flag', group: 'objects', support: 'builtin', help: 'extended attributes are kept' },
   compat_dir: { kind: 'flag', group: 'objects', support: 'builtin', help: 'directories of other tools are seen' },
@@ -480,20 +479,23 @@ const log = {
 
 const mount = {
   ro: { kind: 'flag', group: 'mount', opposite: 'rw', help: 'mount read-only' },
-  nodev: { kind: 'flag', group: 'mount', opposite: 'dev', default: 'on', help: 'no device files' },
-  nosuid: { kind: 'flag', group: 'mount', opposite: 'suid', default: 'on', help: 'set-uid and set-gid do nothing' },
+  nodev: {
+    kind: 'any',
+    group: 'mount',
+    support: 'builtin',
+    aliases: ['nosuid'],
+    help: 'files of a bucket have no such rights',
+  },
+  dev: {
+    kind: 'any',
+    group: 'mount',
+    support: 'ignored',
+    aliases: ['suid'],
+    help: 'files of a bucket have no such rights',
+  },
   noexec: { kind: 'flag', group: 'mount', opposite: 'exec', help: 'no programs are run from here' },
   noatime: { kind: 'flag', group: 'mount', opposite: 'atime', help: 'reading leaves access times alone' },
   nonempty: { kind: 'flag', group: 'mount', help: 'say nothing when DIR has files, which the mount hides' },
-  threads: {
-    kind: 'count',
-    group: 'mount',
-    value: 'N',
-    default: String(DEFAULTS.threads),
-    min: 1,
-    max: 64,
-    help: 'threads that read requests of the kernel',
-  },
   passthrough: {
     kind: 'flag',
     group: 'mount',
@@ -501,7 +503,7 @@ const mount = {
     default: 'on',
     help: 'let the kernel write to staged files directly, where it can',
   },
-  max_background: { kind: 'count', group: 'mount', value: 'N', min: 1, max: 65535, help: 'see fuse(4)' },
+  max_background: { kind: 'any', group: 'mount', support: 'ignored', help: 'tsfs bounds what it has in flight' },
   kernel_cache: {
     kind: 'flag',
     group: 'mount',

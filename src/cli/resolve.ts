@@ -64,13 +64,9 @@ export async function resolveConfig(
       readOnly: values.ro ?? false,
       allowOther: values.allow_other ?? false,
       defaultPermissions: values.default_permissions ?? true,
-      nodev: values.nodev ?? true,
-      nosuid: values.nosuid ?? true,
       noexec: values.noexec ?? false,
       noatime: values.noatime ?? false,
-      threads: values.threads ?? DEFAULTS.threads,
       passthrough: values.passthrough ?? true,
-      maxBackground: values.max_background,
     },
     log: logConfig(values, host.foreground ? undefined : join(base.log, `${name}.log`)),
     durability: values.durability === 'local' ? 'local' : 'remote',
@@ -132,13 +128,11 @@ function exists(path: string): Promise<boolean> {
 }
 
 async function objectDefaults(values: OptionValues): Promise<ObjectDefaults> {
-  const mimeFile = values.mime ?? ((await exists(DEFAULTS.mimeFile)) ? DEFAULTS.mimeFile : undefined);
   return {
     acl: values.default_acl,
     storageClass: values.storage_class?.toUpperCase(),
     encryption: parseEncryption(values.use_sse),
-    headerRules: values.ahbe_conf === undefined ? [] : await readHeaderRules(values.ahbe_conf),
-    mimeFile,
+    headerRules: await readHeaderRules(values.mime, values.ahbe_conf),
   };
 }
 

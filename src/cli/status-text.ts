@@ -32,12 +32,20 @@ function describeRows(mount: MountStatus): [string, string][] {
     ['pending', `${pending.files} files, ${pending.intents} renames and deletes${because(pending.lastError)}`],
     ['cache', `${size(cache.bytes)} of ${size(cache.limitBytes)} in ${cache.directory}`],
     ['index', `${mount.index.nodes} names in ${mount.stateDirectory}`],
-    ['requests', `${store.requests}, ${store.failures} failed${because(store.lastError)}`],
+    ['requests', requestsText(store)],
     ['daemon', `pid ${mount.pid}, tsfs ${mount.version}`],
   ];
   if (cache.damagedBlocks > 0) rows.push(['damaged', `${cache.damagedBlocks} cached blocks were fetched again`]);
   if (mount.skippedKeys > 0) rows.push(['skipped', `${mount.skippedKeys} keys that cannot be file names`]);
   return rows;
+}
+
+function requestsText({ operations, errors }: MountStatus['store']): string {
+  const counts = Object.entries(operations).map(([name, { count }]) => [name, count] as const);
+  const total = counts.reduce((sum, [, count]) => sum + count, 0);
+  const failed = Object.values(errors).reduce((sum, count) => sum + count, 0);
+  const parts = counts.map(([name, count]) => `${name} ${count}`).join(', ');
+  return `${total}${parts === '' ? '' : ` (${parts})`}, ${failed} without success`;
 }
 
 function because(error: string | undefined): string {

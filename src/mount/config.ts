@@ -55,9 +55,8 @@ export interface ObjectDefaults {
   /** In upper case, undefined: the bucket's. */
   readonly storageClass: string | undefined;
   readonly encryption: Encryption | undefined;
+  /** Later rules win. */
   readonly headerRules: readonly HeaderRule[];
-  /** A mime.types file that is believed before the built-in table. */
-  readonly mimeFile: string | undefined;
 }
 
 /** What a file is when its object does not say. */
@@ -103,16 +102,10 @@ export interface KernelConfig {
   readonly readOnly: boolean;
   readonly allowOther: boolean;
   readonly defaultPermissions: boolean;
-  readonly nodev: boolean;
-  readonly nosuid: boolean;
   readonly noexec: boolean;
   readonly noatime: boolean;
-  /** Reader threads on /dev/fuse. */
-  readonly threads: number;
-  /** FUSE passthrough and the native hot table may be used. */
+  /** FUSE passthrough may be used. */
   readonly passthrough: boolean;
-  /** Of FUSE_INIT; undefined: the driver's choice. */
-  readonly maxBackground: number | undefined;
 }
 
 export interface LogConfig {
@@ -175,8 +168,6 @@ export const DEFAULTS = {
   singleCopyLimitBytes: 512 * MIB,
   parallelParts: 5,
   umask: 0o022,
-  threads: 4,
   logLevel: 'info',
-  mimeFile: '/etc/mime.types',
   logFileLimitBytes: 16 * MIB,
 } as const;

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { EXIT, MountError, systemCode } from './errors.ts';
 
 /** One line of an `ahbe_conf` file: a header for the objects whose path matches. */
@@ -24,6 +24,7 @@ const STORED_HEADERS = new Set([
 ]);
 
 const MAX_RULES = 1000;
+const MAX_BYTES = 1024 * 1024;
 
 /**
  * s3fs's format: `[SUFFIX | reg:EXPRESSION] HEADER VALUE…`, one rule a line; `#` begins a comment line, and a line that
@@ -84,14 +85,36 @@ function pathTest(match: HeaderRule['match']): (path: string) => boolean {
   }
 }
 
-export async function readHeaderRules(path: string): Promise<HeaderRule[]> {
-  let text: string;
+/** The format of /etc/mime.types: `TYPE EXTENSION…`, `#` begins a comment. Lines without extension are left out. */
+export function parseMimeTypes(text: string): HeaderRule[] {
+  return text.split(/\r?\n/).flatMap((line) => {
+    const [type = '', ...extensions] = line.replace(/#.*/, '').trim().split(/\s+/);
+    if (!/^[\w.+-]+\/[\w.+-]+$/.test(type)) return [];
+    return extensions.map((extension): HeaderRule => {
+      return { match: { kind: 'suffix', suffix: `.${extension}` }, header: 'content-type', value: type };
+    });
+  });
+}
+
+/** Both files are optional; the rules of `ahbe_conf` win over the types of `mime`. */
+export async function readHeaderRules(
+  mimeFile: string | undefined,
+  ahbeFile: string | undefined,
+): Promise<HeaderRule[]> {
+  const types = mimeFile === undefined ? [] : parseMimeTypes(await readText('mime', mimeFile));
+  const rules = ahbeFile === undefined ? [] : parseHeaderRules(await readText('ahbe_conf', ahbeFile), ahbeFile);
+  return [...types, ...rules];
+}
+
+async function readText(option: string, path: string): Promise<string> {
   try {
-    text = await readFile(path, 'utf8');
+    const { size } = await stat(path);
+    if (size > MAX_BYTES) throw badFile(`The ${option} file ${path} is larger than ${MAX_BYTES} bytes.`);
+    return await readFile(path, 'utf8');
   } catch (error) {
-    throw badFile(`The ahbe_conf file ${path} cannot be read (${systemCode(error) ?? 'unknown reason'}).`);
+    if (error instanceof MountError) throw error;
+    throw badFile(`The ${option} file ${path} cannot be read (${systemCode(error) ?? 'unknown reason'}).`);
   }
-  return parseHeaderRules(text, path);
 }
 
 function badFile(sentence: string): MountError {
