@@ -84,14 +84,15 @@ napi_value stop(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// reply(handle, sizeBytes) → errno
+// reply(handle, sizeBytes, counted) → errno
 napi_value reply(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   Session& session = sessionOf(arguments);
   const auto size = static_cast<size_t>(arguments.integer(1));
+  const bool counted = arguments.boolean(2);
   if (!arguments.ok()) return nullptr;
   if (size > session.outbox.capacity()) return makeInteger(env, EMSGSIZE);
-  return makeInteger(env, session.reply(size));
+  return makeInteger(env, session.reply(size, counted));
 }
 
 // replyFile(handle, token, uniqueLow, uniqueHigh, fd, offset, lengthBytes) → accepted

@@ -51,10 +51,7 @@ enum Opcode : uint32_t {
   kBatchForget = 42,
 };
 
-// An interrupt's own request id is that of the request it interrupts plus one.
-constexpr uint64_t kInterruptBit = 1;
-
-// Requests that the kernel does not wait for.
+// Whether the kernel waits for an answer. (An INTERRUPT that came too early may be answered all the same.)
 inline bool needsReply(uint32_t opcode) {
   return opcode != kForget && opcode != kBatchForget && opcode != kInterrupt && opcode != kNotifyReply;
 }

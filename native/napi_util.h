@@ -22,6 +22,12 @@ class Arguments {
     return result;
   }
 
+  bool boolean(size_t index) {
+    bool result = false;
+    check(index, napi_get_value_bool(env_, values_[index], &result));
+    return result;
+  }
+
   std::string text(size_t index) {
     size_t length = 0;
     check(index, napi_get_value_string_utf8(env_, values_[index], nullptr, 0, &length));

@@ -211,11 +211,8 @@ uint32_t Session::holdPayload(std::unique_ptr<Buffer>& buffer, size_t size) {
   return payloads.add(std::move(payload));
 }
 
-int Session::reply(size_t size) {
-  fuse::OutHeader header;
-  memcpy(&header, outbox.data(), sizeof header);
-  // Only an interrupt that came too early is answered under its own id, and interrupts are not counted.
-  if ((header.unique & fuse::kInterruptBit) == 0) gate.leave(1, 0);
+int Session::reply(size_t size, bool counted) {
+  if (counted) gate.leave(1, 0);
   return send(outbox.data(), size);
 }
 

@@ -36,8 +36,9 @@ class Session : public std::enable_shared_from_this<Session> {
   // The JavaScript side goes away without waiting.
   void abandon();
 
-  // Sends the first `size` bytes of the outbox. Returns 0 or an errno.
-  int reply(size_t size);
+  // Sends the first `size` bytes of the outbox. `counted`: the request is one of those that the gate counts.
+  // Returns 0 or an errno.
+  int reply(size_t size, bool counted);
   bool replyFile(uint32_t token, uint64_t unique, int fd, uint64_t offset, uint32_t length);
   bool writeFile(uint32_t token, std::shared_ptr<Payload> payload, int fd, uint64_t offset);
 

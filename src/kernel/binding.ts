@@ -37,7 +37,7 @@ interface Addon {
     onEvents: (buffer: 0 | 1, lengthBytes: number) => void,
   ): { handle: Handle; events: [ArrayBuffer, ArrayBuffer]; outbox: ArrayBuffer };
   stop(handle: Handle): void;
-  reply(handle: Handle, sizeBytes: number): number;
+  reply(handle: Handle, sizeBytes: number, counted: boolean): number;
   replyFile(
     handle: Handle,
     token: number,
@@ -120,9 +120,12 @@ export class NativeSession {
     this.#addon.stop(this.#handle);
   }
 
-  /** Returns 0 or an errno: ENOENT when the kernel has given the request up, ENODEV after an unmount. */
-  reply(sizeBytes: number): number {
-    return this.#addon.reply(this.#handle, sizeBytes);
+  /**
+   * Sends the start of the outbox. `counted`: it answers one of the requests that `maxRequests` counts, which is all but
+   * INTERRUPT. Returns 0 or an errno: ENOENT when the kernel has given the request up, ENODEV after an unmount.
+   */
+  reply(sizeBytes: number, counted: boolean): number {
+    return this.#addon.reply(this.#handle, sizeBytes, counted);
   }
 
   /**

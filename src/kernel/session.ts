@@ -303,7 +303,8 @@ class Session implements KernelSession, Exchange {
   #send(request: Request, error: number): boolean {
     if (request.answered || this.#stopped) return false;
     this.#close(request);
-    const errno = this.#native.reply(this.#out.finish(error, request.uniqueLow, request.uniqueHigh));
+    const sizeBytes = this.#out.finish(error, request.uniqueLow, request.uniqueHigh);
+    const errno = this.#native.reply(sizeBytes, request.opcode !== Opcode.INTERRUPT);
     if (errno === 0) return true;
     // ENOENT: given up by the caller. ENODEV: unmounted.
     if (errno !== ERRNO.ENOENT && errno !== ERRNO.ENODEV) {
