@@ -4,7 +4,6 @@
  */
 import http from 'node:http';
 import https from 'node:https';
-import type { Socket } from 'node:net';
 import { pipeline, Readable } from 'node:stream';
 import { StoreError } from './contract.ts';
 
@@ -50,12 +49,15 @@ export class HttpTransport {
     this.#options = options;
     const { proxy } = options;
     const proxyEnv = proxy === undefined ? process.env : { HTTP_PROXY: proxy, HTTPS_PROXY: proxy };
-    const agent = { keepAlive: true, maxSockets: options.maxConnections, scheduling: 'lifo', proxyEnv } as const;
+    const agent = {
+      keepAlive: true,
+      maxSockets: options.maxConnections,
+      scheduling: 'lifo',
+      timeout: KEEP_ALIVE_MS,
+      proxyEnv,
+    } as const;
     this.#plain = new http.Agent(agent);
     this.#secure = new https.Agent({ ...agent, rejectUnauthorized: options.verifyTls });
-    for (const pool of [this.#plain, this.#secure]) {
-      pool.on('free', (socket: Socket) => socket.setTimeout(KEEP_ALIVE_MS, () => socket.destroy()));
-    }
   }
 
   handle(request: WireRequest, { abortSignal }: { abortSignal?: unknown } = {}): Promise<{ response: WireResponse }> {
@@ -117,8 +119,6 @@ export class HttpTransport {
     });
     outgoing.once('socket', (socket) => {
       let connecting = socket.connecting;
-      // Sockets come back from the pool with the pool's timeout, which would end this request.
-      socket.removeAllListeners('timeout');
       const onTimeout = () => {
         if (incoming !== undefined && incoming.readableLength > 0) {
           // Bytes are there: the reader is slow, not the server.
