@@ -41,7 +41,8 @@ function normalise(argv: readonly string[]): string[] {
   if (first !== undefined && COMMANDS.includes(first)) return words;
   if (words.some((word) => ASKS.includes(word))) return words;
   // One word and no options: a slip of a command rather than half of a mount.
-  if (second === undefined && words.length < 2) throw unknownCommand(first);
+  if (words.length === 0 || (second === undefined && first === words[0] && words.length === 1))
+    throw unknownCommand(first);
   return ['mount', ...words];
 }
 
@@ -65,7 +66,7 @@ function commandLine(argv: string[], terminal: Terminal, run: Run): Argv {
     .alias('version', 'V')
     .help()
     .alias('help', 'h')
-    .strictOptions()
+    .strict()
     .exitProcess(false)
     .fail((message, error) => {
       throw error ?? usageError(message, argv);

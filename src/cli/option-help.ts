@@ -14,7 +14,7 @@ export function optionHelp(): string {
 }
 
 function line([name, spec]: readonly [string, OptionSpec]): string {
-  const left = `  ${usage(name, spec)}`;
+  const left = `  ${[usage(name, spec), ...opposites(spec)].join(', ')}`;
   const right = wrap(explanation(spec), WIDTH - INDENT).join(`\n${' '.repeat(INDENT)}`);
   return left.length < INDENT ? left.padEnd(INDENT) + right : `${left}\n${' '.repeat(INDENT)}${right}`;
 }
@@ -22,7 +22,11 @@ function line([name, spec]: readonly [string, OptionSpec]): string {
 function usage(name: string, spec: OptionSpec): string {
   if (spec.kind === 'optionalText') return `${name}[=${spec.value}]`;
   if (spec.value !== undefined) return `${name}=${spec.value}`;
-  return spec.opposite === undefined ? name : `${name}, ${spec.opposite}`;
+  return name;
+}
+
+function opposites(spec: OptionSpec): string[] {
+  return spec.opposite === undefined ? [] : [spec.opposite];
 }
 
 function explanation(spec: OptionSpec): string {
@@ -70,7 +74,9 @@ export function optionMarkdown(): string {
 }
 
 function row([name, spec]: readonly [string, OptionSpec]): string {
-  const names = [usage(name, spec), ...(spec.aliases ?? [])].map((text) => `\`${text}\``).join(', ');
+  const names = [usage(name, spec), ...opposites(spec), ...(spec.aliases ?? [])]
+    .map((text) => `\`${text}\``)
+    .join(', ');
   const support = spec.support === undefined ? '' : `*${SUPPORT_TEXT[spec.support]}:* `;
   const cells = [names, support + spec.help, spec.default ?? ''];
   return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
