@@ -9,7 +9,7 @@ import {
   type PutResult,
   StoreError,
 } from '../store/contract.ts';
-import { multipartEtag } from './etag.ts';
+import { multipartEtag } from '../store/etag.ts';
 import type { Part } from './parts.ts';
 
 export interface MultipartJob {
@@ -77,7 +77,7 @@ async function complete(
   try {
     return await store.completeMultipart(upload, parts, cancelable);
   } catch (error) {
-    const expected = multipartEtag(parts);
+    const expected = multipartEtag(parts.map((part) => part.etag));
     if (expected === undefined || !isStoreError(error, 'NotFound', 'Timeout', 'Transport', 'Unavailable')) throw error;
     const head = await store.head(upload.key, cancelable).catch(() => undefined);
     if (head?.etag !== expected) throw error;

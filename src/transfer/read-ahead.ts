@@ -42,9 +42,9 @@ export class ReadAhead {
     return { start, end: target };
   }
 
-  /** The range could not be fetched now: ask again with the next read. */
-  retreat(range: AheadRange): void {
-    for (const stream of this.#streams) if (stream.aheadOffset === range.end) stream.aheadOffset = range.start;
+  /** The range could only be fetched up to `reached`: ask again with the next read. */
+  retreat(range: AheadRange, reached: number): void {
+    for (const stream of this.#streams) if (stream.aheadOffset === range.end) stream.aheadOffset = reached;
   }
 
   #take(offset: number, end: number): Stream {

@@ -14,6 +14,8 @@ const readAt = promisify(read);
 const WINDOW_MAX_BYTES = 16 * 1024 * 1024;
 /** Where the cache takes nothing, what is read ahead waits in memory. */
 const WINDOW_UNCACHED_BYTES = 1024 * 1024;
+/** Less is not worth a request. */
+const AHEAD_MIN_BLOCKS = 4;
 const READ_BYTES_MAX = 8 * 1024 * 1024;
 
 export class Reader implements ContentReader {
@@ -87,29 +89,36 @@ export class Reader implements ContentReader {
       sizeBytes <= SMALL_OBJECT_BYTES ? blocksOf(0, sizeBytes) : blocksOf(offset, Math.min(offset + length, sizeBytes));
     const windowBytes = this.#shared.isRefused ? WINDOW_UNCACHED_BYTES : WINDOW_MAX_BYTES;
     const ahead = this.#isOpen ? this.#ahead.note(offset, length, windowBytes) : undefined;
-    if (ahead !== undefined && this.#fetchAhead(demanded, ahead)) return;
-    for (const run of this.#shared.missing(demanded.first, demanded.end)) this.#shared.fetch(this.source, run, false);
+    if (ahead !== undefined) this.#fetchAhead(demanded.first, ahead);
+    const { first } = demanded;
+    let { end } = demanded;
+    if (this.#shared.missing(first, end).length === 0) return;
+    // Also where memory is short a sequential reader gets more than one block with a request.
+    if (ahead !== undefined) end = Math.max(end, Math.min(first + AHEAD_MIN_BLOCKS, this.#shared.cached.blockCount));
+    for (const run of this.#shared.missing(first, end)) this.#shared.fetch(this.source, run, false);
   }
 
-  /** Adjacent demanded and future blocks go into one request. False when there is no memory to spare for the future. */
-  #fetchAhead(demanded: BlockRun, ahead: AheadRange): boolean {
-    const end = blocksOf(ahead.start, Math.min(ahead.end, this.source.sizeBytes)).end;
-    const isStarted = this.#fetchIfRoom(demanded.first, Math.max(demanded.end, end));
-    if (!isStarted) this.#ahead.retreat(ahead);
-    return isStarted;
+  /** Adjacent demanded and future blocks go into one request. */
+  #fetchAhead(first: number, ahead: AheadRange): void {
+    const { end } = blocksOf(ahead.start, Math.min(ahead.end, this.source.sizeBytes));
+    const reached = this.#fetchIfRoom(first, end);
+    if (reached < end) this.#ahead.retreat(ahead, reached * BLOCK_BYTES);
   }
 
-  #fetchIfRoom(first: number, end: number): boolean {
-    const runs = this.#shared.missing(first, end);
-    const bytes = runs.reduce((sum, run) => sum + this.#shared.bytesOf(run), 0);
-    if (!this.#transit.tryAdmitAhead(bytes)) return false;
+  /** Fetches as much as there is memory to spare for. Returns the block that it reached. */
+  #fetchIfRoom(first: number, end: number): number {
     for (const flight of this.#aheadFlights) if (flight.isOver) this.#aheadFlights.delete(flight);
-    for (const run of runs) {
+    for (const wanted of this.#shared.missing(first, end)) {
+      const roomBlocks = Math.floor(this.#transit.aheadRoomBytes / BLOCK_BYTES);
+      const run = { first: wanted.first, end: Math.min(wanted.end, wanted.first + roomBlocks) };
+      const isWorthIt = run.end === wanted.end || run.end - run.first >= AHEAD_MIN_BLOCKS;
+      if (!isWorthIt || !this.#transit.memory.tryAcquire(this.#shared.bytesOf(run))) return wanted.first;
       const flight = this.#shared.fetch(this.source, run, true);
       flight.join();
       this.#aheadFlights.add(flight);
+      if (run.end < wanted.end) return run.end;
     }
-    return true;
+    return end;
   }
 
   async #assemble(offset: number, length: number, signal: AbortSignal | undefined): Promise<Slice> {

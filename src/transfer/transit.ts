@@ -63,8 +63,8 @@ export class Transit {
   }
 
   /** Memory for read-ahead: only what nobody else needs, and never by waiting. */
-  tryAdmitAhead(bytes: number): boolean {
-    return this.memory.used + bytes <= this.memory.capacity * AHEAD_SHARE && this.memory.tryAcquire(bytes);
+  get aheadRoomBytes(): number {
+    return Math.max(0, this.memory.capacity * AHEAD_SHARE - this.memory.used);
   }
 
   track(flight: Flight | undefined, work: Promise<void>): void {

@@ -9,8 +9,9 @@ import {
   type PutRequest,
   StoreError,
 } from '../store/contract.ts';
+import { multipartEtag } from '../store/etag.ts';
 import type { Uploader, UploadJob, UploadResult } from './contract.ts';
-import { looksLikeMd5, multipartEtag } from './etag.ts';
+import { looksLikeMd5 } from './etag.ts';
 import { BUFFERED_BODY_BYTES, digestRange, type FileBody, fileBody } from './file-body.ts';
 import { runMultipart } from './multipart.ts';
 import { type Part, planPatch, planUpload } from './parts.ts';
@@ -75,10 +76,8 @@ class StagedUploader implements Uploader {
     if (looksLikeMd5(etag)) return (await this.digest(fd, sizeBytes)) === etag.toLowerCase();
     const parts = planUpload(sizeBytes, this.#partSizeBytes);
     if (!etag.endsWith(`-${parts.length}`)) return false;
-    const digests: PartResult[] = [];
-    for (const { partNumber, offset, lengthBytes } of parts) {
-      digests.push({ partNumber, etag: await digestRange({ fd, offset, lengthBytes }) });
-    }
+    const digests: string[] = [];
+    for (const { offset, lengthBytes } of parts) digests.push(await digestRange({ fd, offset, lengthBytes }));
     return multipartEtag(digests) === etag.toLowerCase();
   }
 

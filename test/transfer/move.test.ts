@@ -4,20 +4,20 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/log.ts';
 import { StoreError } from '../../src/store/contract.ts';
+import { MemoryStore } from '../../src/store/memory.ts';
 import type { Mover } from '../../src/transfer/contract.ts';
 import { createMover } from '../../src/transfer/move.ts';
 import { Spool } from '../../src/transfer/spool.ts';
 import { PLAIN, replacing, type Spy, spyOn } from './support.ts';
-import { TinyStore } from './tiny-store.ts';
 
 let directory: string;
-let memory: TinyStore;
+let memory: MemoryStore;
 let spy: Spy;
 let mover: Mover;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'tsfs-move-test-'));
-  memory = new TinyStore();
+  memory = new MemoryStore();
   spy = spyOn(memory);
   mover = createMover({ store: spy.store, log: silentLogger, spoolDirectory: directory });
 });
@@ -34,8 +34,10 @@ async function put(...keys: string[]): Promise<void> {
   }
 }
 
-function keys(): string[] {
-  return [...memory.objects.keys()].sort();
+async function keys(): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { objects } of memory.list({ prefix: '' })) found.push(...objects.map(({ key }) => key));
+  return found.sort();
 }
 
 test('copy keeps the metadata or replaces it', async () => {
@@ -56,7 +58,7 @@ test('one delete is a DELETE, several are one batch', async () => {
   await Promise.all(['b', 'c', 'd', 'd'].map((key) => mover.delete(key)));
   expect(spy.calls.map(({ operation }) => operation)).toEqual(['delete', 'deleteMany']);
   expect(spy.calls[1]?.args[0]).toEqual(['b', 'c', 'd']);
-  expect(keys()).toEqual([]);
+  expect(await keys()).toEqual([]);
 });
 
 test('each caller of a batch gets the result of its key', async () => {
@@ -79,7 +81,7 @@ test('a store without batches gets single deletes, and is not asked again', asyn
     await put(...names);
     await Promise.all(names.map((key) => mover.delete(key)));
   }
-  expect(keys()).toEqual([]);
+  expect(await keys()).toEqual([]);
   expect([spy.count('deleteMany'), spy.count('delete')]).toEqual([1, 4]);
 });
 
@@ -87,7 +89,7 @@ test('more deletes than a batch takes', async () => {
   const names = Array.from({ length: 2500 }, (_, at) => `k${at}`);
   await put(...names);
   await Promise.all(names.map((key) => mover.delete(key)));
-  expect(keys()).toEqual([]);
+  expect(await keys()).toEqual([]);
   expect(spy.calls.map(({ args }) => (args[0] as string[]).length)).toEqual([1000, 1000, 500]);
 });
 
@@ -95,7 +97,7 @@ test('moveTree moves everything below the prefix and nothing else', async () => 
   const names = Array.from({ length: 1200 }, (_, at) => `from/${at % 7}/${at}\n"é`);
   await put('from', 'from2/x', 'other', 'from/', ...names);
   expect(await mover.moveTree('from/', 'to/deep/')).toBe(1201);
-  expect(keys()).toEqual(
+  expect(await keys()).toEqual(
     ['from', 'from2/x', 'other', 'to/deep/', ...names.map((name) => name.replace('from/', 'to/deep/'))].sort(),
   );
   expect(spy.count('deleteMany')).toBe(2);
@@ -107,10 +109,10 @@ test('moveTree deletes nothing when a copy fails, and can be repeated', async ()
     if (operation === 'copy' && args[0] === 'a/2') throw new StoreError('Unavailable', 'no');
   };
   await expect(mover.moveTree('a/', 'b/')).rejects.toMatchObject({ kind: 'Unavailable' });
-  expect(keys()).toEqual(['a/1', 'a/2', 'a/3', 'b/1', 'b/3']);
+  expect(await keys()).toEqual(['a/1', 'a/2', 'a/3', 'b/1', 'b/3']);
   spy.before = () => {};
   await mover.moveTree('a/', 'b/');
-  expect(keys()).toEqual(['b/1', 'b/2', 'b/3']);
+  expect(await keys()).toEqual(['b/1', 'b/2', 'b/3']);
 });
 
 test('moveTree takes new versions along, leaves what vanished and what came later', async () => {
@@ -127,7 +129,7 @@ test('moveTree takes new versions along, leaves what vanished and what came late
     return changes;
   };
   expect(await mover.moveTree('a/', 'b/')).toBe(2);
-  expect(keys()).toEqual(['a/4', 'b/1', 'b/2']);
+  expect(await keys()).toEqual(['a/4', 'b/1', 'b/2']);
   expect((await memory.head('b/2')).sizeBytes).toBe(3);
 });
 

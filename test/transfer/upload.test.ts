@@ -5,24 +5,24 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/log.ts';
 import { type ObjectStore, StoreError } from '../../src/store/contract.ts';
+import { MemoryStore } from '../../src/store/memory.ts';
 import type { UploadJob } from '../../src/transfer/contract.ts';
 import { planPatch, planUpload } from '../../src/transfer/parts.ts';
 import { createUploader, type UploaderOptions } from '../../src/transfer/upload.ts';
 import { pattern } from '../cache/support.ts';
 import { PLAIN, replacing, type Spy, spyOn } from './support.ts';
-import { TinyStore } from './tiny-store.ts';
 
 const MIB = 1024 * 1024;
 
 let directory: string;
 let file: FileHandle;
-let memory: TinyStore;
+let memory: MemoryStore;
 let spy: Spy;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'tsfs-upload-test-'));
   file = await open(join(directory, 'staged'), 'w+');
-  memory = new TinyStore();
+  memory = new MemoryStore();
   spy = spyOn(memory);
 });
 
@@ -97,7 +97,7 @@ test('an exclusive upload fails when the key exists, in one PUT and in parts', a
     const job = await jobFor(pattern(sizeBytes), { exclusive: true });
     await expect(uploader().upload(job)).rejects.toMatchObject({ kind: 'PreconditionFailed' });
   }
-  expect(memory.uploads.size).toBe(0);
+  expect(memory.pendingUploads).toBe(0);
   expect((await content(memory, 'key')).length).toBe(3);
 });
 
@@ -106,8 +106,8 @@ test('a failed part aborts the upload', async () => {
     if (operation === 'uploadPart' && args[1] === 2) throw new StoreError('Unavailable', 'no');
   };
   await expect(uploader().upload(await jobFor(pattern(26 * MIB)))).rejects.toMatchObject({ kind: 'Unavailable' });
-  expect(memory.uploads.size).toBe(0);
-  expect(memory.objects.size).toBe(0);
+  expect(memory.pendingUploads).toBe(0);
+  await expect(memory.head('key')).rejects.toMatchObject({ kind: 'NotFound' });
 });
 
 test('the signal aborts the upload', async () => {
@@ -117,7 +117,7 @@ test('the signal aborts the upload', async () => {
   };
   const job = await jobFor(pattern(26 * MIB), { signal: abort.signal });
   await expect(uploader().upload(job)).rejects.toMatchObject({ kind: 'Aborted' });
-  expect(memory.uploads.size).toBe(0);
+  expect(memory.pendingUploads).toBe(0);
 });
 
 test('a change in the middle and an append upload only their neighbourhood', async () => {
@@ -152,7 +152,7 @@ test('a store that cannot copy parts gets everything, and is not asked again', a
   const asked = spy.count('copyPart');
   await up.upload(await jobFor(bytes, { base: { ...base, changed: [{ start: 0, end: 1 }] } }));
   expect(spy.count('copyPart')).toBe(asked);
-  expect(memory.uploads.size).toBe(0);
+  expect(memory.pendingUploads).toBe(0);
 });
 
 test('a base that is replaced while it is copied never gets mixed in', async () => {
@@ -218,7 +218,7 @@ test('an answer to the completion that was lost is recovered from the object', a
   });
   const bytes = pattern(26 * MIB);
   const result = await uploader({ store }).upload(await jobFor(bytes));
-  expect(result.etag).toBe(memory.objects.get('key')?.head.etag);
+  expect(result.etag).toBe((await memory.head('key')).etag);
 });
 
 test('matches: by MD5 and by the form that the own part size gives', async () => {
