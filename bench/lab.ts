@@ -2,40 +2,29 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import { type Files, fillBucket } from '../scripts/lib/fill.ts';
+import { type Gateway, startGateway } from '../scripts/lib/gateway.ts';
 import { run } from '../scripts/lib/programs.ts';
-import { type Rgw, startRgw } from '../test/support/rgw.ts';
+import { createBucket, openBucket } from '../test/support/buckets.ts';
 import type { MountedTarget, Target } from './targets.ts';
 
-/** Content by path, relative to the root of the mount. */
-export type Files = ReadonlyMap<string, Uint8Array>;
-
-const PARALLEL_UPLOADS = 16;
 const CYCLE_SOURCE = new URL('./cycle.c', import.meta.url).pathname;
 
 export class Lab {
   readonly scratch: string;
-  readonly rgw: Rgw;
-  readonly #client: S3Client;
+  readonly gateway: Gateway;
   readonly #mounts = new Set<MountedTarget>();
   #count = 0;
 
-  private constructor(scratch: string, rgw: Rgw) {
+  private constructor(scratch: string, gateway: Gateway) {
     this.scratch = scratch;
-    this.rgw = rgw;
-    this.#client = new S3Client({
-      endpoint: rgw.endpoint,
-      region: 'us-east-1',
-      forcePathStyle: true,
-      credentials: { accessKeyId: rgw.accessKeyId, secretAccessKey: rgw.secretAccessKey },
-      requestChecksumCalculation: 'WHEN_REQUIRED',
-    });
+    this.gateway = gateway;
   }
 
-  static async open(): Promise<Lab> {
+  static async open(signal: AbortSignal): Promise<Lab> {
     const scratch = await mkdtemp(join(tmpdir(), 'tsfs-bench-'));
     try {
-      return new Lab(scratch, await startRgw({ dir: scratch }));
+      return new Lab(scratch, await startGateway(scratch, signal));
     } catch (error) {
       await rm(scratch, { recursive: true, force: true });
       throw error;
@@ -43,14 +32,14 @@ export class Lab {
   }
 
   /** A mount of a new bucket that holds `files`, or a directory of the local disk that does. */
-  async mount(target: Target, files: Files, endpoint = this.rgw.endpoint): Promise<MountedTarget> {
+  async mount(target: Target, files: Files, endpoint = this.gateway.endpoint): Promise<MountedTarget> {
     this.#count += 1;
     const name = `${target.name}-${this.#count}`;
     const directory = join(this.scratch, name);
     await mkdir(directory);
     if (target.name === 'local') await fillDirectory(directory, files);
     else await this.#fillBucket(name, files);
-    const { accessKeyId, secretAccessKey } = this.rgw;
+    const { accessKeyId, secretAccessKey } = this.gateway;
     const mounted = await target.mount({ endpoint, accessKeyId, secretAccessKey, bucket: name, directory });
     this.#mounts.add(mounted);
     return mounted;
@@ -66,20 +55,20 @@ export class Lab {
   /** Unmounts everything, ends the store, removes the scratch directory unless a mount is stuck in it. */
   async close(): Promise<void> {
     const results = await Promise.allSettled([...this.#mounts].map((mounted) => mounted.unmount()));
-    this.#client.destroy();
-    await this.rgw.stop();
+    await this.gateway.stop();
     const stuck = results.find((result) => result.status === 'rejected');
     if (stuck !== undefined) throw stuck.reason;
     await rm(this.scratch, { recursive: true, force: true });
   }
 
-  async #fillBucket(Bucket: string, files: Files): Promise<void> {
-    await this.#client.send(new CreateBucketCommand({ Bucket }));
-    const queue = files.entries();
-    const upload = async () => {
-      for (const [Key, Body] of queue) await this.#client.send(new PutObjectCommand({ Bucket, Key, Body }));
-    };
-    await Promise.all(Array.from({ length: PARALLEL_UPLOADS }, upload));
+  async #fillBucket(bucket: string, files: Files): Promise<void> {
+    await createBucket(this.gateway, bucket);
+    const store = openBucket(this.gateway, bucket);
+    try {
+      await fillBucket(store, files);
+    } finally {
+      store.close();
+    }
   }
 }
 

@@ -79,7 +79,7 @@ async function runSuite(
   const progress = (text: string) => console.error(`${suite.name}: ${text}`);
   const date = new Date();
   progress('starting an object store on loopback');
-  const lab = await Lab.open();
+  const lab = await Lab.open(interrupted.signal);
   try {
     const rows = await suite.run(lab, targets, { rounds, signal: interrupted.signal, progress });
     const report = { suite, rounds, rows, versions, date, scratch: lab.scratch };

@@ -1,18 +1,12 @@
 /** The mount table. Never touches a mount point itself, as that could hang. */
-import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { findMount } from '../../src/kernel/mount-table.ts';
 import { type Background, run } from './programs.ts';
 
 const POLL_MS = 20;
 
 export async function isMounted(directory: string): Promise<boolean> {
-  const table = await readFile('/proc/self/mounts', 'utf8');
-  return table.split('\n').some((line) => decodeField(line.split(' ')[1] ?? '') === directory);
-}
-
-/** Spaces and the like stand in the table as \040. */
-function decodeField(field: string): string {
-  return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+  return (await findMount(directory)) !== undefined;
 }
 
 /** Resolves when something is mounted there; rejects when its daemon ends before, or after the limit. */

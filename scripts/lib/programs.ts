@@ -11,6 +11,8 @@ export interface RunOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** Ends the program early. */
   readonly signal?: AbortSignal;
+  /** In a session of its own, where a Ctrl-C at this terminal does not reach it. */
+  readonly apart?: boolean;
 }
 
 export interface Finished {
@@ -21,13 +23,18 @@ export interface Finished {
 const DEFAULT_LIMIT_MS = 30_000;
 /** A program in uninterruptible sleep survives SIGKILL for as long as its file system hangs. */
 const KILL_GRACE_MS = 3_000;
+const POLL_MS = 20;
 const OUTPUT_TAIL_CHARACTERS = 2_000;
 
 /** Resolves when the program ends with status 0; rejects with what it said otherwise. */
 export async function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Finished> {
   const limitMs = options.limitMs ?? DEFAULT_LIMIT_MS;
   const startMs = performance.now();
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: options.env ?? process.env });
+  const child = spawn(program, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: options.env ?? process.env,
+    detached: options.apart ?? false,
+  });
   let stdout = '';
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -62,7 +69,7 @@ function ending(child: ChildProcess, signal: AbortSignal): Promise<number | stri
   });
 }
 
-/** A program that runs beside this one until it is stopped, or this one dies. */
+/** A program that runs beside this one until it is stopped, or this one dies. A Ctrl-C at the terminal does not reach it. */
 export class Background {
   readonly #child: ChildProcess;
   readonly #onExit = () => this.#child.kill('SIGKILL');
@@ -72,6 +79,7 @@ export class Background {
     this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env,
+      detached: true,
     });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
@@ -95,6 +103,18 @@ export class Background {
   /** The end of what it wrote. */
   get output(): string {
     return this.#output.trim();
+  }
+
+  /** The first line of its output. Rejects when it ends before, after the limit, and when the signal aborts. */
+  async firstLine(limitMs: number, signal?: AbortSignal): Promise<string> {
+    const deadlineMs = performance.now() + limitMs;
+    while (!this.#output.includes('\n')) {
+      signal?.throwIfAborted();
+      if (this.hasEnded) throw new Error(`it ended at once: ${this.output}`);
+      if (performance.now() > deadlineMs) throw new Error(`not ready within ${limitMs / 1000} s: ${this.output}`);
+      await sleep(POLL_MS);
+    }
+    return this.#output.slice(0, this.#output.indexOf('\n'));
   }
 
   /** Asks with SIGTERM, insists with SIGKILL after `graceMs`. */
