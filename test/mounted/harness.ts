@@ -1,0 +1,224 @@
+/**
+ * Real mounts for tests: the CLI in a process of its own, over the gateway of the test run, through a proxy that counts
+ * requests and can fail them. Mounts started within a test end with it, the others with the file, however the tests end.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeEach } from 'vitest';
+import { testServer } from '../support/buckets.ts';
+import { type FaultProxy, startProxy } from '../support/proxy.ts';
+import type { S3Operation } from '../support/s3-operation.ts';
+import { TestBucket } from './bucket.ts';
+import { runProgram } from './syscalls.ts';
+
+export interface ServerOptions {
+  /** Mounted; a new one when absent. */
+  readonly bucket?: TestBucket;
+  /** `-o` options besides those that every mount here has. */
+  readonly options?: readonly string[];
+}
+
+const CLI = join(import.meta.dirname, '../../src/cli/main.ts');
+const READY_LIMIT_MS = 30_000;
+const EXIT_LIMIT_MS = 30_000;
+const LOG_CHARACTERS = 200_000;
+
+const servers = new Set<TestServer>();
+let isInTest = false;
+
+export async function newBucket(): Promise<TestBucket> {
+  const bucket = await TestBucket.create();
+  buckets.add(bucket);
+  return bucket;
+}
+
+const buckets = new Set<TestBucket>();
+
+/** Mounts on a new server: another host's mount of the same bucket, as far as anybody can tell. */
+export async function startServer(options: ServerOptions = {}): Promise<TestServer> {
+  const server = new TestServer({
+    directory: await mkdtemp(join(tmpdir(), 'tsfs-mounted-')),
+    bucket: options.bucket ?? (await newBucket()),
+    proxy: await startProxy({ upstream: testServer().endpoint }),
+    options: options.options ?? [],
+    endsWithTest: isInTest,
+  });
+  servers.add(server);
+  await mkdir(server.dir);
+  await server.mount();
+  return server;
+}
+
+interface ServerParts {
+  readonly directory: string;
+  readonly bucket: TestBucket;
+  readonly proxy: FaultProxy;
+  readonly options: readonly string[];
+  readonly endsWithTest: boolean;
+}
+
+export class TestServer {
+  readonly #parts: ServerParts;
+  /** The mount point. */
+  readonly dir: string;
+  #daemon: ChildProcess | undefined;
+  #log = '';
+
+  constructor(parts: ServerParts) {
+    this.#parts = parts;
+    this.dir = join(parts.directory, 'mnt');
+  }
+
+  get bucket(): TestBucket {
+    return this.#parts.bucket;
+  }
+
+  get proxy(): FaultProxy {
+    return this.#parts.proxy;
+  }
+
+  get endsWithTest(): boolean {
+    return this.#parts.endsWithTest;
+  }
+
+  /** The end of what the daemon has logged. */
+  get log(): string {
+    return this.#log;
+  }
+
+  /** Cache, state and staging of this server. */
+  get cacheDirectory(): string {
+    return join(this.#parts.directory, 'cache');
+  }
+
+  path(...names: string[]): string {
+    return join(this.dir, ...names);
+  }
+
+  /** `options` come after the server's own, and win. */
+  async mount(options: readonly string[] = []): Promise<void> {
+    const { directory, bucket, proxy } = this.#parts;
+    const { accessKeyId, secretAccessKey } = testServer();
+    const all = [
+      `url=${proxy.endpoint}`,
+      'use_path_request_style',
+      `use_cache=${this.cacheDirectory}`,
+      `state_dir=${join(directory, 'state')}`,
+      ...this.#parts.options,
+      ...options,
+    ];
+    const command = [CLI, 'mount', bucket.name, this.dir, '--foreground', '-o', all.join(',')];
+    // The kernel ends the daemon when this process dies, however it dies; with the daemon, its mount stops answering.
+    const daemon = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, ...command], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, AWSACCESSKEYID: accessKeyId, AWSSECRETACCESSKEY: secretAccessKey },
+    });
+    this.#daemon = daemon;
+    const mark = this.#log.length;
+    for (const stream of [daemon.stdout, daemon.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        this.#log = (this.#log + text).slice(-LOG_CHARACTERS);
+      });
+    }
+    const deadlineMs = performance.now() + READY_LIMIT_MS;
+    while (!this.#log.includes('"msg":"mounted"', mark)) {
+      if (hasEnded(daemon)) throw new Error(`the daemon ended with status ${daemon.exitCode}:\n${this.#log}`);
+      if (performance.now() > deadlineMs) throw new Error(`not mounted in time:\n${this.#log}`);
+      await sleep(10);
+    }
+  }
+
+  /** umount(8), and then the end of the daemon. */
+  async umount(): Promise<void> {
+    const daemon = this.#daemon;
+    await runProgram('umount', [this.dir]);
+    if (daemon === undefined || !(await ended(daemon, EXIT_LIMIT_MS))) {
+      throw new Error(`the daemon is still there after umount:\n${this.#log}`);
+    }
+    if (daemon.exitCode !== 0) throw new Error(`the daemon ended with status ${daemon.exitCode}:\n${this.#log}`);
+    this.#daemon = undefined;
+  }
+
+  /** A crash: SIGKILL, no chance to clean up. The dead mount is taken away. */
+  async kill(): Promise<void> {
+    const daemon = this.#daemon;
+    this.#daemon = undefined;
+    if (daemon !== undefined && !hasEnded(daemon)) {
+      daemon.kill('SIGKILL');
+      if (!(await ended(daemon, EXIT_LIMIT_MS))) throw new Error(`pid ${daemon.pid} does not die`);
+    }
+    while ((await readFile('/proc/self/mounts', 'utf8')).includes(` ${this.dir} fuse`)) {
+      await runProgram('umount', ['-l', this.dir]);
+    }
+  }
+
+  async remount(options: readonly string[] = []): Promise<void> {
+    await this.umount();
+    await this.mount(options);
+  }
+
+  /** Resident memory of the daemon. */
+  async residentBytes(): Promise<number> {
+    const status = await readFile(`/proc/${this.#daemon?.pid}/status`, 'utf8');
+    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
+  }
+
+  /** Requests to the store since the last `resetRequests`, by operation, e.g. `{ GET: 1 }`. */
+  requests(): Partial<Record<S3Operation, number>> {
+    return this.proxy.counts();
+  }
+
+  resetRequests(): void {
+    this.proxy.reset();
+  }
+
+  async close(): Promise<void> {
+    servers.delete(this);
+    await this.kill();
+    await this.proxy.stop();
+    await rm(this.#parts.directory, { recursive: true });
+  }
+}
+
+function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
+}
+
+async function ended(child: ChildProcess, limitMs: number): Promise<boolean> {
+  if (hasEnded(child)) return true;
+  const exit = new Promise<boolean>((resolve) => child.once('exit', () => resolve(true)));
+  return Promise.race([exit, sleep(limitMs, false, { ref: false })]);
+}
+
+/** Waits until the check holds; throws its last reason when it does not in time. */
+export async function eventually<T>(check: () => Promise<T>, limitMs: number): Promise<T> {
+  const deadlineMs = performance.now() + limitMs;
+  for (;;) {
+    try {
+      return await check();
+    } catch (error) {
+      if (performance.now() > deadlineMs) throw error;
+    }
+    await sleep(50);
+  }
+}
+
+beforeEach(() => {
+  isInTest = true;
+});
+
+afterEach(async (context) => {
+  isInTest = false;
+  if (context.task.result?.state === 'fail') {
+    for (const server of servers) console.error(`--- ${server.dir}\n${server.log.slice(-4000)}`);
+  }
+  for (const server of [...servers]) if (server.endsWithTest) await server.close();
+});
+
+afterAll(async () => {
+  for (const server of [...servers]) await server.close();
+  for (const bucket of buckets) bucket.close();
+});
