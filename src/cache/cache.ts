@@ -185,6 +185,7 @@ class DiskCache implements BlockCache {
   }
 
   #flushSoon(): void {
+    if (this.#closing.signal.aborted) return;
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       this.#flush();
@@ -194,23 +195,35 @@ class DiskCache implements BlockCache {
 
   #flush(): void {
     if (this.#changed.size === 0) return;
-    const { contents, transaction = (body) => body() } = this.#options;
+    const { transaction = (body) => body() } = this.#options;
     const changed = [...this.#changed];
-    transaction(() => {
-      for (const content of changed) {
-        const row = content.row;
-        if (row === undefined) continue;
-        if (row.presentBytes > 0) contents.put(row);
-        else contents.delete([row.id]);
-      }
-    });
+    try {
+      transaction(() => {
+        for (const content of changed) this.#record(content);
+      });
+    } catch (error) {
+      // Reads go on without the index's memory; what is not recorded is fetched again after a restart.
+      this.#options.log.warn({ error }, 'cannot record what is cached');
+      this.#flushSoon();
+      return;
+    }
     this.#changed.clear();
     for (const content of changed) if (content.references === 0) this.#retire(content);
   }
 
+  #record({ row }: Content): void {
+    if (row === undefined) return;
+    if (row.presentBytes > 0) this.#options.contents.put(row);
+    else this.#options.contents.delete([row.id]);
+  }
+
   #flushUses(): void {
     if (this.#uses.size === 0) return;
-    this.#options.contents.touch(this.#uses);
+    try {
+      this.#options.contents.touch(this.#uses);
+    } catch (error) {
+      this.#options.log.warn({ error }, 'cannot record what is used');
+    }
     this.#uses.clear();
   }
 

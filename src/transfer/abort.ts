@@ -7,7 +7,11 @@ export function abortedError(): StoreError {
 /** Waits for the promise, or until this caller gives up (`Aborted`); the work behind the promise goes on for others. */
 export async function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
-  if (signal.aborted) throw abortedError();
+  if (signal.aborted) {
+    // Its failure is for those who still wait.
+    promise.catch(() => {});
+    throw abortedError();
+  }
   let abort = () => {};
   const aborted = new Promise<never>((_, reject) => {
     abort = () => reject(abortedError());

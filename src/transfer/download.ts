@@ -34,6 +34,7 @@ class CachingDownloader implements Downloader {
   readonly #transit: Transit;
   readonly #contents = new Map<ContentId, SharedContent>();
   readonly #firsts = new Map<string, Promise<First>>();
+  readonly #closing = new AbortController();
 
   constructor(options: DownloaderOptions) {
     this.#store = options.store;
@@ -63,14 +64,17 @@ class CachingDownloader implements Downloader {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled(this.#firsts.values());
     await this.#transit.close();
   }
 
   async #first(key: string, allocate: () => ContentId): Promise<First> {
-    await this.#transit.admit(SMALL_OBJECT_BYTES);
+    const { signal } = this.#closing;
+    await this.#transit.admit(SMALL_OBJECT_BYTES, signal);
     let admittedBytes = SMALL_OBJECT_BYTES;
     try {
-      const result = await this.#store.get(key, { range: { offset: 0, length: SMALL_OBJECT_BYTES } });
+      const result = await this.#store.get(key, { range: { offset: 0, length: SMALL_OBJECT_BYTES }, signal });
       const content = allocate();
       const { head } = result;
       const run = { first: 0, end: Math.ceil(Math.min(SMALL_OBJECT_BYTES, head.sizeBytes) / BLOCK_BYTES) };

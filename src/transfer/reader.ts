@@ -65,6 +65,7 @@ export class Reader implements ContentReader {
     const { blockCount } = this.#shared.cached;
     this.#shared.refer();
     try {
+      await this.#shared.offerAgain();
       for (let first = 0; first < blockCount; first += FLIGHT_BLOCKS) {
         if (!(await this.#fetchChunk(first, Math.min(first + FLIGHT_BLOCKS, blockCount), signal))) return false;
       }

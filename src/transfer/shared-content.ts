@@ -34,6 +34,8 @@ export class SharedContent {
   readonly #transit: Transit;
   readonly #onIdle: () => void;
   readonly #entries = new Map<number, Entry>();
+  /** Blocks that the cache did not take, and how to drop them. Invariant: their keys are keys of #entries. */
+  readonly #held = new Map<number, () => void>();
   #references = 0;
   #isRefused = false;
 
@@ -93,6 +95,15 @@ export class SharedContent {
     return flight;
   }
 
+  /** Offers the blocks to the cache again that it did not take: there may be room now. */
+  async offerAgain(): Promise<void> {
+    for (const [block, forget] of this.#held) {
+      const bytes = await this.#entries.get(block)?.arrived;
+      if (bytes === undefined || !(await this.cached.put(block, bytes))) return;
+      this.#transit.held.drop(forget);
+    }
+  }
+
   async #fly(flight: Flight, run: BlockRun, isAdmitted: boolean): Promise<void> {
     let isPaid = isAdmitted;
     // A flight that everybody left must make way for the next reader at once.
@@ -141,11 +152,16 @@ export class SharedContent {
     this.#isRefused = !isStored;
     const forget = () => {
       this.#entries.delete(block);
+      this.#held.delete(block);
       this.#transit.memory.release(bytes.length);
       this.#checkIdle();
     };
-    if (isStored) forget();
-    else this.#transit.held.add(bytes.length, forget);
+    if (isStored) {
+      forget();
+    } else {
+      this.#held.set(block, forget);
+      this.#transit.held.add(bytes.length, forget);
+    }
     entry.settle(isStored);
     this.unrefer();
   }

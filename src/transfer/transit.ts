@@ -26,12 +26,18 @@ class HeldBlocks {
   }
 
   shrink(limitBytes: number): void {
-    for (const [forget, bytes] of this.#blocks) {
+    for (const forget of this.#blocks.keys()) {
       if (this.#bytes <= limitBytes) return;
-      this.#blocks.delete(forget);
-      this.#bytes -= bytes;
-      forget();
+      this.drop(forget);
     }
+  }
+
+  drop(forget: () => void): void {
+    const bytes = this.#blocks.get(forget);
+    if (bytes === undefined) return;
+    this.#blocks.delete(forget);
+    this.#bytes -= bytes;
+    forget();
   }
 }
 

@@ -236,6 +236,20 @@ test('when the cache refuses, reads come from memory, within its bound', async (
   reader.close();
 });
 
+test('blocks that the cache refused are offered again', async () => {
+  await restart({ limitBytes: 4 * BLOCK_BYTES });
+  const other = await cache.open(fixture.allocate(), 4 * BLOCK_BYTES);
+  for (let block = 0; block < 4; block += 1) await other.put(block, pattern(BLOCK_BYTES));
+  const reader = await openObject(pattern(BLOCK_BYTES));
+  expect(await reader.fetchAll()).toBe(false);
+  expect((await reader.read(0, 10)).kind).toBe('bytes');
+  other.close();
+  expect(await reader.fetchAll()).toBe(true);
+  expect(spy.count('get')).toBe(1);
+  expect(downloader.usage().memoryBytes).toBe(0);
+  reader.close();
+});
+
 test('many readers of many objects stay within the memory', async () => {
   await restart({}, 8 * MIB);
   const bytes = pattern(2 * MIB);

@@ -52,6 +52,28 @@ test('copy keeps the metadata or replaces it', async () => {
   expect(await memory.head('c')).toMatchObject({ metadata: { y: '2' }, contentType: 'text/plain' });
 });
 
+test('more than 5 GiB are copied in parts, with the metadata of the source', async () => {
+  const GIB = 1024 ** 3;
+  await put('a');
+  const head = { ...(await memory.head('a')), metadata: { x: '1' }, sizeBytes: 6 * GIB };
+  let copiedBytes = 0;
+  const store = replacing(memory, {
+    head: async () => head,
+    copyPart: async (_upload, partNumber, fromKey, range, request) => {
+      expect([fromKey, request?.ifMatch]).toEqual(['a', head.etag]);
+      copiedBytes += range.length;
+      return { partNumber, etag: '0'.repeat(32) };
+    },
+    completeMultipart: async (upload, parts) => ({ etag: `${upload.key}-${parts.length}` }),
+  });
+  const counted = spyOn(store);
+  mover = createMover({ store: counted.store, log: silentLogger, spoolDirectory: directory });
+  expect(await mover.copy('a', 'b', head, undefined)).toMatchObject({ etag: 'b-12', multipart: true });
+  expect(copiedBytes).toBe(6 * GIB);
+  const created = counted.calls.find(({ operation }) => operation === 'createMultipart');
+  expect(created?.args[1]).toMatchObject({ attributes: { metadata: { x: '1' } } });
+});
+
 test('one delete is a DELETE, several are one batch', async () => {
   await put('a', 'b', 'c', 'd');
   await mover.delete('a');
