@@ -9,6 +9,7 @@ import { blockCount } from './blocks.ts';
 import { Content, type ContentEnvironment } from './content.ts';
 import type { BlockCache, CachedContent, CacheOptions, CacheUsage } from './contract.ts';
 import { CacheFiles, errorCode } from './files.ts';
+import { Handle } from './handle.ts';
 import { Space } from './space.ts';
 import { sweep } from './sweep.ts';
 
@@ -280,49 +281,5 @@ class DiskCache implements BlockCache {
       .catch((error: unknown) => this.#options.log.warn({ error }, 'the cache cannot tidy up'))
       .finally(() => this.#background.delete(settled));
     this.#background.add(settled);
-  }
-}
-
-class Handle implements CachedContent {
-  readonly #content: Content;
-  readonly #release: () => void;
-  #isOpen = true;
-
-  constructor(content: Content, release: () => void) {
-    this.#content = content;
-    this.#release = release;
-  }
-
-  get id(): ContentId {
-    return this.#content.id;
-  }
-
-  get sizeBytes(): number {
-    return this.#content.sizeBytes;
-  }
-
-  get blockCount(): number {
-    return this.#content.blockCount;
-  }
-
-  get isComplete(): boolean {
-    return this.#content.isComplete;
-  }
-
-  has(block: number): boolean {
-    return this.#content.has(block);
-  }
-
-  put(block: number, bytes: Uint8Array): Promise<boolean> {
-    return this.#content.put(block, bytes);
-  }
-
-  slice(offset: number, lengthBytes: number) {
-    return this.#content.slice(offset, lengthBytes);
-  }
-
-  close(): void {
-    if (this.#isOpen) this.#release();
-    this.#isOpen = false;
   }
 }
