@@ -52,6 +52,7 @@ export class AttributeChanges {
     if (kind === 'directory') throw new FsError('EISDIR');
     await openFiles.use(id, async (file) => {
       const staging = await contents.stage(file);
+      await contents.notice(file);
       if (staging.sizeBytes !== sizeBytes) {
         contents.noteChange(file);
         await staging.truncate(sizeBytes);

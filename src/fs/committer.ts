@@ -14,6 +14,9 @@ import type { OpenFile, OpenFiles } from './open-files.ts';
 import type { Retirement } from './retirement.ts';
 import type { Tree } from './tree.ts';
 
+/** RELEASE follows the FLUSH of an ordinary close(2) much sooner. */
+const MAPPING_GAP_MS = 5;
+
 export interface CommitterParts {
   readonly context: FsContext;
   readonly tree: Tree;
@@ -45,12 +48,36 @@ export class Committer {
    * that the same process still holds open is not worth an upload yet, and must not replace what readers see.
    */
   async flush(id: NodeId, pid: number): Promise<void> {
-    const staging = this.#parts.openFiles.find(id)?.staging;
-    const row = this.#parts.context.index.nodes.get(id);
-    if (staging?.sizeBytes === 0 && row?.dirty) {
-      if (await holdsDescriptor(pid, this.#parts.tree.inodeOf(row))) return;
-    }
+    const { openFiles, contents, context, tree } = this.#parts;
+    const file = openFiles.find(id);
+    if (file !== undefined) await contents.notice(file);
+    const row = context.index.nodes.get(id);
+    if (file?.staging?.sizeBytes === 0 && row?.dirty && (await holdsDescriptor(pid, tree.inodeOf(row)))) return;
     await this.commit(id);
+    if (file !== undefined) file.flushedAtMs = context.clock.monotonicMs();
+  }
+
+  /**
+   * After a writer's last close. A shared mapping outlives its descriptor, and may have changed the file since the flush; what it wrote by
+   * passthrough may not even show in the file's times, when the page was dirty before. A release that comes long after its flush is the sign.
+   */
+  async afterRelease(id: NodeId): Promise<void> {
+    const { openFiles, context } = this.#parts;
+    const file = openFiles.find(id);
+    if (file?.staging !== undefined && file.mayHaveUnseenWrites) await openFiles.use(id, (used) => this.#recheck(used));
+    if (context.index.nodes.get(id)?.dirty) await this.commit(id);
+  }
+
+  async #recheck(file: OpenFile): Promise<void> {
+    const { contents, context } = this.#parts;
+    await contents.notice(file);
+    const row = context.index.nodes.get(file.id);
+    const { staging } = file;
+    if (staging === undefined || row?.etag === undefined || row.dirty) return;
+    if (context.clock.monotonicMs() - file.flushedAtMs < MAPPING_GAP_MS) return;
+    if (await context.uploader.matches(staging.fd, staging.sizeBytes, row.etag)) return;
+    staging.noteAllChanged();
+    contents.noteChange(file);
   }
 
   /** The same, for callers that hold the node's lock. */
@@ -61,6 +88,7 @@ export class Committer {
     // An unlinked file ends with its descriptors: nothing of it belongs into the bucket.
     if (row === undefined || row.parent === undefined || !row.dirty || file.staging === undefined) return;
     const staging = file.staging;
+    await this.#parts.contents.notice(file);
     try {
       await keyGate.shared(() => this.#bringIntoBucket(file, row, staging));
     } catch (error) {
@@ -84,19 +112,23 @@ export class Committer {
         const { tree } = this.#parts;
         const source = tree.row(sourceId);
         const staging = await contents.stage(target);
+        await contents.notice(target);
         const isWhole =
           source.etag !== undefined && !source.dirty && source.kind === 'file' && source.sizeBytes <= maxBytes;
         if (!isWhole || source.sizeBytes === 0 || staging.sizeBytes !== 0) throw new FsError('EOPNOTSUPP');
-        await keyGate.shared(() => this.#copyOnServer(source, target));
+        // The kernel reads and writes the staging file by itself: it must hold what the object gets.
+        if (target.mayHaveUnseenWrites) await contents.copyInto(staging, sourceId);
+        await keyGate.shared(() => this.#copyOnServer(source, target, staging));
         return source.sizeBytes;
       }),
     );
   }
 
-  async #copyOnServer(source: NodeRow, file: OpenFile): Promise<void> {
+  async #copyOnServer(source: NodeRow, file: OpenFile, staging: Staging): Promise<void> {
     const { context, tree, contents } = this.#parts;
     const { index, mover, clock, journal } = context;
     const now = tree.now();
+    const { version } = staging;
     const target = { ...tree.row(file.id), sizeBytes: source.sizeBytes, mtime: now, ctime: now };
     const object = { etag: source.etag as string, sizeBytes: source.sizeBytes };
     const key = tree.keyOf(target);
@@ -111,11 +143,15 @@ export class Committer {
       validatedAtMs: clock.nowMs(),
       dirty: false,
     });
-    file.staging = undefined;
     file.noteClean();
     file.exclusive = false;
     contents.closeReader(file);
-    await journal.discard(file.id);
+    if (file.mayHaveUnseenWrites) {
+      staging.noteUploaded(version);
+    } else {
+      file.staging = undefined;
+      await journal.discard(file.id);
+    }
   }
 
   /** After the last use: the staging file of an uploaded node becomes its cache file. */
@@ -223,5 +259,5 @@ export class Committer {
 /** The version that the staging file is laid over, when enough of it shows through to be worth copying on the server. */
 function baseOf(key: string, row: NodeRow, staging: Staging) {
   if (row.etag === undefined || staging.baseSizeBytes === 0) return undefined;
-  return { key, etag: row.etag, sizeBytes: staging.baseSizeBytes, changed: staging.dirty.list };
+  return { key, etag: row.etag, sizeBytes: staging.baseSizeBytes, changed: [...staging.dirty.list] };
 }

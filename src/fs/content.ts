@@ -97,6 +97,24 @@ export class Contents {
     });
   }
 
+  /**
+   * What the driver may register for passthrough: the staging file, when it holds everything. From then on writes are found by looking at
+   * the file.
+   */
+  async backingFd(file: OpenFile): Promise<number | undefined> {
+    const { staging } = file;
+    if (staging === undefined || !staging.isComplete) return undefined;
+    if (!file.mayHaveUnseenWrites) await staging.noteUnseenWrites();
+    file.mayHaveUnseenWrites = true;
+    return staging.fd;
+  }
+
+  /** Takes notice of what was written by passthrough. Before anything that depends on size, times or content. */
+  async notice(file: OpenFile): Promise<void> {
+    if (!file.mayHaveUnseenWrites || file.staging === undefined) return;
+    if (await file.staging.noteUnseenWrites()) this.noteChange(file);
+  }
+
   /** To be called with every change of content. */
   noteChange(file: OpenFile): void {
     file.changedAt = this.#tree.now();
@@ -115,6 +133,17 @@ export class Contents {
         await file.staging?.fill(offset, bytes);
       }
     }
+  }
+
+  /** Writes the whole content of another node into an empty staging file. */
+  async copyInto(staging: Staging, source: NodeId): Promise<void> {
+    await this.#openFiles.use(source, async (file) => {
+      const { sizeBytes } = this.#tree.row(source);
+      const reader = await this.reader(file);
+      for (let offset = 0; offset < sizeBytes; offset += FILL_BYTES) {
+        await staging.write(offset, await reader.readBytes(offset, Math.min(FILL_BYTES, sizeBytes - offset)));
+      }
+    });
   }
 
   /** The reader of the version that the bucket has. */

@@ -86,10 +86,16 @@ export class Drainer {
   /** A crash between the row of a new file and its staging file leaves a row that nothing stands behind. */
   #dropUnstaged(): void {
     const { index, journal } = this.#context;
-    for (const row of index.nodes.dirty(INDEX_BATCH)) {
-      if (journal.find(row.id) !== undefined) continue;
-      if (row.etag === undefined) index.nodes.remove(row.id);
-      else index.nodes.update(row.id, { dirty: false, validatedAtMs: 0 });
+    let after = 0;
+    for (;;) {
+      const rows = index.nodes.dirty(after, INDEX_BATCH);
+      for (const row of rows) {
+        after = row.id;
+        if (journal.find(row.id) !== undefined) continue;
+        if (row.etag === undefined) index.nodes.remove(row.id);
+        else index.nodes.update(row.id, { dirty: false, validatedAtMs: 0 });
+      }
+      if (rows.length < INDEX_BATCH) return;
     }
   }
 

@@ -60,6 +60,8 @@ function errnoNameOf(error: unknown): ErrnoName {
   if (error instanceof FsError) return error.code;
   if (isStoreError(error)) return STORE_ERRNO[error.kind];
   const code = (error as { code?: unknown } | undefined)?.code;
+  // The disk of the index is full.
+  if (code === 'SQLITE_FULL') return 'ENOSPC';
   // System errors of the local disk (staging): ENOSPC, EDQUOT, EFBIG, EROFS … mean what they say.
   if (typeof code === 'string' && code in errnoNumbers) return code as ErrnoName;
   return 'EIO';

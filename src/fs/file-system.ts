@@ -31,7 +31,7 @@ import { errnoOf, FsError } from './errors.ts';
 import { Lister, type ListerCounts } from './lister.ts';
 import { MAX_NAME_BYTES } from './names.ts';
 import { Namespace } from './namespace.ts';
-import { OpenFiles } from './open-files.ts';
+import { type OpenFile, OpenFiles } from './open-files.ts';
 import { type Found, Resolver } from './resolver.ts';
 import { Retirement } from './retirement.ts';
 import { S_IFMT, S_IFREG, Tree } from './tree.ts';
@@ -146,6 +146,9 @@ export class FileSystem implements Operations {
 
   getAttributes(_caller: Caller, id: NodeId): AttributesReply | Promise<AttributesReply> {
     const row = this.#tree.row(id);
+    const file = this.#openFiles.find(id);
+    if (file?.mayHaveUnseenWrites)
+      return this.#contents.notice(file).then(() => this.#attributesOf(this.#tree.row(id)));
     if (row.complete || row.parent === undefined) return this.#attributesOf(row);
     const parent = this.#tree.row(row.parent);
     if (this.#context.beliefs.isListingFresh(parent)) {
@@ -217,11 +220,11 @@ export class FileSystem implements Operations {
     const file = await this.#openFiles.open(id, writes);
     try {
       if ((flags & O_TRUNC) !== 0) await this.#attributes.truncate(id, 0);
+      return await this.#openReply(file);
     } catch (error) {
       this.#openFiles.release(file.id, writes);
       throw error;
     }
-    return this.#openReply(id);
   }
 
   async create(caller: Caller, parent: NodeId, name: string, mode: number, flags: number) {
@@ -230,7 +233,7 @@ export class FileSystem implements Operations {
     const file = await this.#openFiles.open(row.id, true);
     file.exclusive = (flags & O_EXCL) !== 0;
     await this.#contents.stage(file);
-    return { entry: this.#fresh(row), open: this.#openReply(row.id) };
+    return { entry: this.#fresh(row), open: await this.#openReply(file) };
   }
 
   read(caller: Caller, id: NodeId, offset: number, lengthBytes: number): Promise<ReadReply> {
@@ -258,10 +261,8 @@ export class FileSystem implements Operations {
   release(id: NodeId, flags: number): void {
     const writes = (flags & O_ACCMODE) !== O_RDONLY;
     this.#openFiles.release(id, writes);
-    // A shared mapping may have changed the file after the last flush. Errors are logged and kept by the committer.
-    if (writes && this.#context.index.nodes.get(id)?.dirty === true) {
-      this.#committer.commit(id).catch(() => undefined);
-    }
+    // Errors reach nobody; the committer logs them and keeps the content.
+    if (writes) this.#committer.afterRelease(id).catch(() => undefined);
   }
 
   openDirectory(_caller: Caller, id: NodeId): OpenDirectoryReply {
@@ -333,6 +334,7 @@ export class FileSystem implements Operations {
     const end = offset + lengthBytes;
     await this.#openFiles.use(id, async (file) => {
       const staging = await this.#contents.stage(file);
+      await this.#contents.notice(file);
       this.#contents.noteChange(file);
       if (zeroes) {
         const zeroEnd = Math.min(end, staging.sizeBytes);
@@ -399,9 +401,10 @@ export class FileSystem implements Operations {
     return complete;
   }
 
-  #openReply(_id: NodeId): OpenReply {
+  async #openReply(file: OpenFile): Promise<OpenReply> {
+    const backingFd = file.writers > 0 ? await this.#contents.backingFd(file) : undefined;
     // A node is one version, and local changes go through the page cache: what it holds is true.
-    return { keepCache: true };
+    return backingFd === undefined ? { keepCache: true } : { keepCache: true, backingFd };
   }
 
   #entryOrMissing(parent: NodeId, name: string, found: Found | undefined): Entry | NegativeEntry {

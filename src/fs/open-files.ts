@@ -22,6 +22,10 @@ export class OpenFile {
   changedAt: Timespec | undefined;
   /** The index knows that there are changes (saves a write to it for each write). */
   isMarkedDirty = false;
+  /** The driver was given the staging file for passthrough: it may be written to without a word. */
+  mayHaveUnseenWrites = false;
+  /** Monotonic time of the last answer to a flush, ms. */
+  flushedAtMs = 0;
   /** Mode, owner or times were changed too, and wait for the upload of the content. True after recovery: it is not known then. */
   hasNewAttributes = false;
   /** Set while the last user's traces are cleared (staging file to cache); new users wait for it. */

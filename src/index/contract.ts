@@ -129,8 +129,8 @@ export interface NodeTable {
   remove(id: NodeId): boolean;
   /** Detached rows (what a crash or the last mount left), at most `limit`. */
   detached(limit: number): NodeRow[];
-  /** Rows with local changes, at most `limit`. */
-  dirty(limit: number): NodeRow[];
+  /** Rows with local changes and `id > after`, in order of id, at most `limit`. */
+  dirty(after: number, limit: number): NodeRow[];
   /**
    * Brings one page of a listing into the rows of `parent`. The whole page is one transaction.
    * - A new name is inserted; a new directory has mtime 0.

@@ -26,7 +26,7 @@ export class SqliteNodes implements NodeTable {
   readonly #detach: Statement<[number]>;
   readonly #delete: Statement<[number]>;
   readonly #detached: Statement<[number], NodeRecord>;
-  readonly #dirty: Statement<[number], NodeRecord>;
+  readonly #dirty: Statement<[number, number], NodeRecord>;
   readonly #count: Statement<[], number>;
   readonly #removeAll: (id: NodeId) => boolean;
   readonly #listing: ListingWriter;
@@ -48,7 +48,7 @@ export class SqliteNodes implements NodeTable {
     this.#detached = db.prepare(
       `SELECT * FROM nodes WHERE parent IS NULL AND id > ${ROOT_NODE_ID} ORDER BY id LIMIT ?`,
     );
-    this.#dirty = db.prepare('SELECT * FROM nodes WHERE dirty = 1 ORDER BY id LIMIT ?');
+    this.#dirty = db.prepare('SELECT * FROM nodes WHERE dirty = 1 AND id > ? ORDER BY id LIMIT ?');
     this.#count = db.prepare<[], number>("SELECT value FROM counters WHERE name = 'nodes'").pluck();
     this.#removeAll = inTransaction(db, (id: NodeId) => this.#removeTree(id));
     this.#listing = new ListingWriter(db);
@@ -103,8 +103,8 @@ export class SqliteNodes implements NodeTable {
     return this.#detached.all(Math.min(limit, INDEX_BATCH)).map(toRow);
   }
 
-  dirty(limit: number): NodeRow[] {
-    return this.#dirty.all(Math.min(limit, INDEX_BATCH)).map(toRow);
+  dirty(after: number, limit: number): NodeRow[] {
+    return this.#dirty.all(after, Math.min(limit, INDEX_BATCH)).map(toRow);
   }
 
   applyListing(parent: NodeId, names: readonly ListedName[], startedAtMs: number): AppliedListing {

@@ -56,6 +56,8 @@ export interface Staging {
    * `fd` is given away.
    */
   noteUnseenWrites(): Promise<boolean>;
+  /** For the same case, when the content was found to differ though the file's times did not tell: everything is dirty. */
+  noteAllChanged(): void;
   /** Everything written before the call survives a loss of power: file and index are flushed. */
   sync(): Promise<void>;
   /**

@@ -151,6 +151,10 @@ export class FileStaging implements Staging {
     });
   }
 
+  noteAllChanged(): void {
+    this.#noteChanged(0, this.#sizeBytes);
+  }
+
   async sync(): Promise<void> {
     this.#putRow({ durable: await this.#flushFile() });
     if (!this.#isNameDurable) await this.#context.syncDirectory();

@@ -11,7 +11,7 @@ import type { BlockCache } from '../cache/contract.ts';
 import { Beliefs } from '../freshness/beliefs.ts';
 import type { FsContext } from '../fs/context.ts';
 import { FileSystem } from '../fs/file-system.ts';
-import { type Index, IndexError } from '../index/contract.ts';
+import { INDEX_BATCH, type Index, IndexError } from '../index/contract.ts';
 import { openIndex } from '../index/open.ts';
 import type { Journal } from '../journal/contract.ts';
 import { openJournal } from '../journal/journal.ts';
@@ -265,7 +265,7 @@ function statusOf(config: MountConfig, parts: StatusParts): MountStatus {
     startedAtMs: parts.startedAtMs,
     readOnly: config.kernel.readOnly,
     stateDirectory: config.stateDirectory,
-    pending: { files: index.nodes.dirty(1000).length, intents: counts.intents },
+    pending: { files: index.nodes.dirty(0, INDEX_BATCH).length, intents: counts.intents },
     cache: { directory: config.cache.directory, ...cache.usage() },
     index: { nodes: index.nodes.count() },
     store: parts.store.stats(),

@@ -103,9 +103,9 @@ describe('nodes', () => {
   test('rows with local changes are found', () => {
     const id = add('a');
     add('b', { dirty: false });
-    expect(index.nodes.dirty(10).map((row) => row.id)).toEqual([id]);
+    expect(index.nodes.dirty(0, 10).map((row) => row.id)).toEqual([id]);
     index.nodes.update(id, { dirty: false });
-    expect(index.nodes.dirty(10)).toEqual([]);
+    expect(index.nodes.dirty(0, 10)).toEqual([]);
   });
 
   test('ids are not used again', () => {
