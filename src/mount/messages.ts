@@ -1,7 +1,7 @@
 /** What went wrong between this host and the bucket, in one sentence that says what to do. */
 import { isStoreError, type StoreError, type StoreErrorKind } from '../store/contract.ts';
 import type { MountConfig } from './config.ts';
-import { MountError, systemCode } from './errors.ts';
+import { MountError } from './errors.ts';
 
 type Place = Pick<MountConfig, 'bucket'> & { readonly store: Pick<MountConfig['store'], 'endpointUrl' | 'region'> };
 
@@ -24,28 +24,21 @@ export function storeSentence(error: StoreError, place: Place): string {
     Unavailable: `${endpoint} is not available now (HTTP ${error.status ?? '5xx'}).`,
     QuotaExceeded: `The quota of the bucket ${bucket} at ${endpoint} is used up.`,
   };
-  if (error.kind === 'Transport') return transportSentence(error, endpoint);
+  if (error.kind === 'Transport' || TLS_CODE.test(error.code ?? '')) return transportSentence(error.code, endpoint);
   const code = error.code === undefined ? error.kind : `${error.kind}, ${error.code}`;
   return sentences[error.kind] ?? `${endpoint} refused to show the bucket ${bucket} (${code}).`;
 }
 
+/** Of OpenSSL and Node; EPROTO: the other side does not speak TLS. */
 const TLS_CODE = /^(ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|EPROTO)/;
 
-function transportSentence(error: StoreError, endpoint: string): string {
-  const code = firstSystemCode(error) ?? 'no answer';
+function transportSentence(code: string | undefined, endpoint: string): string {
   if (code === 'ENOTFOUND') return `The host of ${endpoint} is unknown (DNS): check the url option.`;
   if (code === 'EAI_AGAIN') return `The name of ${endpoint} cannot be looked up now (DNS): is the network up?`;
   if (code === 'ECONNREFUSED') return `Nothing listens at ${endpoint}: check host and port of the url option.`;
   if (code === 'ENETUNREACH' || code === 'EHOSTUNREACH') return `There is no network route to ${endpoint}.`;
-  if (TLS_CODE.test(code)) {
+  if (code !== undefined && TLS_CODE.test(code)) {
     return `The TLS certificate or protocol of ${endpoint} is not acceptable (${code}).`;
   }
-  return `The connection to ${endpoint} failed (${code}).`;
-}
-
-/** The system code of the innermost cause that has one. Causes may be nested and, with happy eyeballs, aggregated. */
-function firstSystemCode(error: unknown, depth = 0): string | undefined {
-  if (!(error instanceof Error) || depth > 8) return undefined;
-  const inner = error instanceof AggregateError ? error.errors[0] : error.cause;
-  return firstSystemCode(inner, depth + 1) ?? (isStoreError(error) ? undefined : systemCode(error));
+  return `The connection to ${endpoint} failed (${code ?? 'no answer'}).`;
 }
