@@ -72,7 +72,7 @@ function ending(child: ChildProcess, signal: AbortSignal): Promise<number | stri
 /** A program that runs beside this one until it is stopped, or this one dies. A Ctrl-C at the terminal does not reach it. */
 export class Background {
   readonly #child: ChildProcess;
-  readonly #onExit = () => this.#child.kill('SIGKILL');
+  readonly #onExit = () => this.#killGroup();
   #output = '';
 
   constructor(program: string, args: readonly string[], env: NodeJS.ProcessEnv) {
@@ -117,7 +117,7 @@ export class Background {
     return this.#output.slice(0, this.#output.indexOf('\n'));
   }
 
-  /** Asks with SIGTERM, insists with SIGKILL after `graceMs`. */
+  /** Asks with SIGTERM, insists with SIGKILL after `graceMs`; ends what it started and left behind. */
   async stop(graceMs = 5_000): Promise<void> {
     for (const [signal, waitMs] of [
       ['SIGTERM', graceMs],
@@ -128,7 +128,19 @@ export class Background {
       this.#child.kill(signal);
       await Promise.race([ended, sleep(waitMs, undefined, { ref: false })]);
     }
+    this.#killGroup();
     process.off('exit', this.#onExit);
+  }
+
+  /** It leads a process group, as it is detached. */
+  #killGroup(): void {
+    if (this.#child.pid === undefined) return;
+    try {
+      process.kill(-this.#child.pid, 'SIGKILL');
+    } catch (error) {
+      // The usual case: nobody is left.
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    }
   }
 }
 
