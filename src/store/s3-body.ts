@@ -117,16 +117,20 @@ export class Upload {
 
   /** A body of another length than announced would hang the connection or mix up its requests. */
   async *#counted(source: BodySource, chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    let isAtNetwork = false;
     try {
       let sent = 0;
       for await (const chunk of chunks) {
         sent += chunk.length;
         if (sent > source.sizeBytes) throw wrongSize(source, sent);
+        isAtNetwork = true;
         yield chunk;
+        isAtNetwork = false;
       }
       if (sent !== source.sizeBytes) throw wrongSize(source, sent);
     } catch (error) {
-      this.#sourceError = error;
+      // What is thrown in at the `yield` is the failure of the request.
+      if (!isAtNetwork) this.#sourceError = error;
       throw error;
     }
   }

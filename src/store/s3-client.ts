@@ -22,6 +22,8 @@ export interface S3ConnectionOptions {
   readonly idleTimeoutMs?: number;
   /** Default true. */
   readonly verifyTls?: boolean;
+  /** False: the certificate may be for another host. Default true. */
+  readonly verifyHostname?: boolean;
   /** URL of an HTTP proxy. */
   readonly proxy?: string;
 }
@@ -43,6 +45,7 @@ export function createTransport(options: S3ConnectionOptions): HttpTransport {
     connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
     idleTimeoutMs: options.idleTimeoutMs ?? 30_000,
     verifyTls: options.verifyTls ?? true,
+    verifyHostname: options.verifyHostname ?? true,
     ...(options.proxy === undefined ? {} : { proxy: options.proxy }),
   });
 }

@@ -14,6 +14,8 @@ export interface HttpOptions {
   /** A request or an answer may go so long without a byte moving. */
   readonly idleTimeoutMs: number;
   readonly verifyTls: boolean;
+  /** False: the certificate may be for another host. */
+  readonly verifyHostname: boolean;
   /** URL of an HTTP proxy; absent: the environment's `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`. */
   readonly proxy?: string;
 }
@@ -57,7 +59,11 @@ export class HttpTransport {
       proxyEnv,
     } as const;
     this.#plain = new http.Agent(agent);
-    this.#secure = new https.Agent({ ...agent, rejectUnauthorized: options.verifyTls });
+    this.#secure = new https.Agent({
+      ...agent,
+      rejectUnauthorized: options.verifyTls,
+      ...(options.verifyHostname ? {} : { checkServerIdentity: () => undefined }),
+    });
   }
 
   handle(request: WireRequest, { abortSignal }: { abortSignal?: unknown } = {}): Promise<{ response: WireResponse }> {

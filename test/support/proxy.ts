@@ -27,13 +27,14 @@ export interface ProxyOptions {
 }
 
 export interface LoggedRequest extends S3Request {
-  /** The `Range` header. */
-  readonly range: string | undefined;
+  /** Path and query. */
+  readonly url: string;
+  readonly headers: Readonly<http.IncomingHttpHeaders>;
   /** What the proxy did to it. */
   readonly fault: Effect['type'] | undefined;
 }
 
-const MAX_LOGGED_REQUESTS = 100_000;
+const MAX_LOGGED_REQUESTS = 10_000;
 
 export async function startProxy(options: ProxyOptions): Promise<FaultProxy> {
   const proxy = new FaultProxy(options);
@@ -77,7 +78,7 @@ export class FaultProxy {
     return { ...this.#counts };
   }
 
-  /** The same, one by one; the latest 100,000. */
+  /** The same, one by one; the latest 10,000. */
   get requests(): readonly LoggedRequest[] {
     return this.#requests;
   }
@@ -85,6 +86,11 @@ export class FaultProxy {
   /** Requests that were under way at the same time, at most, since the last `reset`. */
   get maxInFlight(): number {
     return this.#maxInFlight;
+  }
+
+  /** Connections from clients that are open now. */
+  get connections(): number {
+    return this.#sockets.size;
   }
 
   reset(): void {
@@ -133,7 +139,7 @@ export class FaultProxy {
   #serve(request: http.IncomingMessage, response: http.ServerResponse): void {
     const s3Request = parseS3Request(request);
     const effect = this.#faults.next(s3Request);
-    this.#record({ ...s3Request, range: request.headers.range, fault: effect?.type });
+    this.#record({ ...s3Request, url: request.url ?? '/', headers: request.headers, fault: effect?.type });
     this.#inFlight += 1;
     this.#maxInFlight = Math.max(this.#maxInFlight, this.#inFlight);
     response.once('close', () => {

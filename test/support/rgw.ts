@@ -145,6 +145,7 @@ rgw frontends = beast endpoint=127.0.0.1:${layout.port} tcp_nodelay=1
 rgw dns name = localhost
 rgw gc obj min wait = 60
 rgw gc processor period = 60
+rgw crypt require ssl = false
 rgw enable usage log = false
 rgw enable ops log = false
 debug ms = 0
