@@ -45,6 +45,11 @@ export class Lab {
     return mounted;
   }
 
+  async unmount(mounted: MountedTarget): Promise<void> {
+    await mounted.unmount();
+    this.#mounts.delete(mounted);
+  }
+
   /** Compiles the measuring program; its path. */
   async cycleProgram(): Promise<string> {
     const program = join(this.scratch, 'cycle');

@@ -34,10 +34,12 @@ function formatCell(row: Row, cell: Cell | undefined): string {
   if (cell === undefined) return '–';
   const summary = summarize(cell.samples);
   const number = row.unit === 'ms' ? formatMs(summary.median) : `${Math.round(summary.median)} /s`;
+  // Where requests are counted they are the figure that matters.
+  if (cell.note !== undefined) return `${cell.note}, ${number}`;
   const range = cell.samples.length > 1 ? ` ±${(spread(summary) * 100).toFixed(0)}%` : '';
   const ratio = ratioToBaseline(row, cell);
   const compared = ratio === undefined || cell === row.cells[BASELINE] ? '' : ` (×${formatRatio(ratio)})`;
-  return `${cell.note === undefined ? '' : `${cell.note}, `}${number}${range}${compared}`;
+  return `${number}${range}${compared}`;
 }
 
 function ratioToBaseline(row: Row, cell: Cell): number | undefined {

@@ -6,14 +6,13 @@ import { printReport, saveReport } from './report.ts';
 import type { Suite } from './suite.ts';
 import { TARGETS, type Target } from './targets.ts';
 
-const DEFAULT_ROUNDS = 5;
 const MAX_ROUNDS = 100;
 const SUITES = new URL('./suites/', import.meta.url);
 
 const HELP = `npm run bench -- --suite NAME [--suite NAME …] [--rounds N] [--targets NAME,NAME]
 
   --suite NAME      what to measure; --list names all
-  --rounds N        how often everything is measured, ${DEFAULT_ROUNDS} by default
+  --rounds N        how often everything is measured; each suite has its own default
   --targets LIST    of ${TARGETS.map(({ name }) => name).join(', ')}; by default all that are installed
 `;
 
@@ -21,7 +20,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       suite: { type: 'string', multiple: true, default: [] },
-      rounds: { type: 'string', default: String(DEFAULT_ROUNDS) },
+      rounds: { type: 'string' },
       targets: { type: 'string' },
       list: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
@@ -33,12 +32,17 @@ async function main(): Promise<void> {
     process.exitCode = values.list || values.help ? 0 : 2;
     return;
   }
-  const rounds = Number(values.rounds);
-  if (!Number.isInteger(rounds) || rounds < 1 || rounds > MAX_ROUNDS) throw new Error(`--rounds: 1 to ${MAX_ROUNDS}`);
+  const rounds = values.rounds === undefined ? undefined : parseRounds(values.rounds);
   const chosen = values.suite.map((name) => find(suites, name));
   const wanted = values.targets?.split(',').map((name) => find(TARGETS, name)) ?? TARGETS;
   const { targets, versions } = await installed(wanted);
-  for (const suite of chosen) await runSuite(suite, targets, versions, rounds);
+  for (const suite of chosen) await runSuite(suite, targets, versions, rounds ?? suite.defaultRounds);
+}
+
+function parseRounds(text: string): number {
+  const rounds = Number(text);
+  if (!Number.isInteger(rounds) || rounds < 1 || rounds > MAX_ROUNDS) throw new Error(`--rounds: 1 to ${MAX_ROUNDS}`);
+  return rounds;
 }
 
 function find<T extends { readonly name: string }>(list: readonly T[], name: string): T {

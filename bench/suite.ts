@@ -29,6 +29,7 @@ export interface Suite {
   readonly name: string;
   /** One line, with the conditions. */
   readonly title: string;
+  readonly defaultRounds: number;
   run(lab: Lab, targets: readonly Target[], options: SuiteOptions): Promise<readonly Row[]>;
 }
 

@@ -15,6 +15,7 @@ const LIMIT_MS = 120_000;
 export const suite: Suite = {
   name: 'hot',
   title: `open + fstat + read + close of ${FILES} warm files of ${FILE_BYTES / 1024} KB`,
+  defaultRounds: 5,
 
   async run(lab, targets, { rounds, signal, progress }) {
     const program = await lab.cycleProgram();
