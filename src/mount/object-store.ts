@@ -22,6 +22,7 @@ export async function openStore(config: MountConfig, log: Logger): Promise<Stack
     connectTimeoutMs: store.connectTimeoutMs,
     idleTimeoutMs: store.idleTimeoutMs,
     verifyTls: store.verifyCertificate,
+    verifyHostname: store.verifyHostname,
     requesterPays: store.requesterPays,
     writes: await writeOptions(objects),
     ...(store.endpointUrl === undefined ? {} : { endpoint: store.endpointUrl }),
