@@ -38,6 +38,7 @@ export class Beliefs {
   readonly #heat: LRUCache<NodeId, DirectoryHeat>;
   readonly #sizes: LRUCache<NodeId, DirectorySize>;
   readonly #markersSeenAt: LRUCache<NodeId, number>;
+  readonly #walkedAt: LRUCache<NodeId, number>;
 
   constructor(clock: Clock, options: BeliefOptions) {
     this.#clock = clock;
@@ -47,6 +48,7 @@ export class Beliefs {
     this.#heat = new LRUCache({ max: options.maxNames });
     this.#sizes = new LRUCache({ max: options.maxNames });
     this.#markersSeenAt = new LRUCache({ max: options.maxNames });
+    this.#walkedAt = new LRUCache({ max: options.maxNames });
   }
 
   get expireMs(): number {
@@ -70,6 +72,19 @@ export class Beliefs {
 
   isListingFresh(directory: Pick<NodeRow, 'listedAtMs'>): boolean {
     return this.#remaining(directory.listedAtMs, this.#options.expireMs) > 0;
+  }
+
+  noteWalk(directory: NodeId): void {
+    this.#walkedAt.set(directory, this.#clock.nowMs());
+  }
+
+  /**
+   * Somebody read the directory lately, and what its listing told of its files will do for a first answer: `ls -l` must not wait for
+   * the metadata of each. Who asks for a single name gets all that the bucket knows of it.
+   */
+  isBeingWalked(directory: Pick<NodeRow, 'id' | 'listedAtMs'>): boolean {
+    const walkedAtMs = this.#walkedAt.get(directory.id) ?? 0;
+    return this.isListingFresh(directory) && this.#remaining(walkedAtMs, this.#options.expireMs) > 0;
   }
 
   /** Listed so lately that even names nobody has asked for are known to be missing. */

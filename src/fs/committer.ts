@@ -92,13 +92,20 @@ export class Committer {
     try {
       await keyGate.shared(() => this.#bringIntoBucket(file, row, staging));
     } catch (error) {
+      if (file.exclusive && isStoreError(error, 'PreconditionFailed')) this.#giveWay(row);
       context.journal.noteFailure(file.id, String(error));
       context.log.error({ name: row.name, error: String(error) }, 'upload failed; the content is kept in the journal');
-      if (file.exclusive && isStoreError(error, 'PreconditionFailed')) {
-        throw new FsError('EEXIST', 'another server made this file meanwhile');
-      }
       throw error;
     }
+  }
+
+  /** The name belongs to the file of another server; this one goes with its descriptors, as if it were unlinked. */
+  #giveWay(row: NodeRow): never {
+    const { context, retirement } = this.#parts;
+    context.log.warn({ name: row.name }, 'another server made this file meanwhile, and O_EXCL forbids to replace it');
+    if (row.parent !== undefined) context.notifier.invalidateEntry(row.parent, row.name);
+    retirement.retire(row);
+    throw new FsError('EEXIST', 'another server made this file meanwhile');
   }
 
   /**

@@ -28,6 +28,7 @@ export class Directories {
 
   open(id: NodeId): OpenDirectoryReply {
     const row = this.#tree.directory(id);
+    this.#context.beliefs.noteWalk(id);
     return { cache: true, keepCache: this.#context.beliefs.isListingFresh(row) };
   }
 

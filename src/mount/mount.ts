@@ -174,7 +174,8 @@ function buildFileSystem(config: MountConfig, parts: Parts): FileSystem {
     log,
     options: {
       rootPrefix: config.prefix,
-      bucketIdentity: `${config.store.endpointUrl ?? 'aws'}/${config.bucket}`,
+      // Not the endpoint: servers may reach the same bucket by different addresses, and inode numbers must not differ.
+      bucketIdentity: config.bucket,
       defaults: {
         uid: attributes.uid,
         gid: attributes.gid,

@@ -227,7 +227,7 @@ export const attributeChecks: Record<string, Check> = {
   },
 
   'no-metadata': async (scene) => {
-    await scene.bucket.put(scene.key('implied/f'), 'content', { contentType: 'image/png' });
+    await scene.putElsewhere({ 'implied/f': 'content' }, { contentType: 'image/png' });
     const { lastModifiedMs } = await scene.bucket.head(scene.key('implied/f'));
     const mtime = `${lastModifiedMs / 1000}.000000000`;
     const call = 'stat implied type,mode,uid,gid\nstat implied/f type,mode,uid,gid,mtime';
@@ -254,9 +254,8 @@ export const attributeChecks: Record<string, Check> = {
     await scene.calls('open 0 f w,creat 640\nclose 0\nchown f 33 44\nutimens f omit 1200000000.123456789');
     const { metadata } = await scene.bucket.head(scene.key('f'));
     expect(metadata).toMatchObject({ mode: String(0o100640), uid: '33', gid: '44', mtime: '1200000000.123456789' });
-    await scene.bucket.put(scene.key('g'), 'x', {
-      metadata: { mode: '33152', uid: '1', gid: '2', mtime: '1300000000', own: 'kept' },
-    });
+    const metadataOfOthers = { mode: '33152', uid: '1', gid: '2', mtime: '1300000000', own: 'kept' };
+    await scene.putElsewhere({ g: 'x' }, { metadata: metadataOfOthers });
     expect(await scene.calls('stat g mode,uid,gid,mtime')).toEqual(['0600 1 2 1300000000.000000000']);
     await scene.calls('chmod g 644');
     expect((await scene.bucket.head(scene.key('g'))).metadata).toMatchObject({ own: 'kept', mtime: '1300000000' });

@@ -263,8 +263,7 @@ export const contentChecks: Record<string, Check> = {
 
   'unlink-open-old': async (scene) => {
     // Content of an earlier time, which has to come from the bucket, is still there for who has the file open.
-    await scene.bucket.put(scene.key('f'), 'long ago');
-    await scene.bucket.put(scene.key('.keep'), '');
+    await scene.putElsewhere({ f: 'long ago' });
     expect(await scene.calls('open 0 f r 0\nunlink f\nread 0 20\nopen 1 f r 0')).toEqual([
       '0',
       '0',
@@ -328,7 +327,7 @@ export const contentChecks: Record<string, Check> = {
   },
 
   'read-only': async (scene) => {
-    await scene.bucket.put(scene.key('f'), 'content');
+    await scene.putElsewhere({ f: 'content' });
     await scene.there.remount(['ro']);
     try {
       expect(

@@ -1,7 +1,8 @@
 /** What the check of one row of the README's table of semantics works with. */
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
-import type { TestBucket } from '../bucket.ts';
+import type { PutOptions, TestBucket } from '../bucket.ts';
 import type { TestServer } from '../harness.ts';
 import { syscalls } from '../syscalls.ts';
 
@@ -9,6 +10,9 @@ export type Check = (scene: Scene) => Promise<void>;
 
 /** How long the servers of the checks believe what they know of files. */
 export const EXPIRE_SECONDS = 1;
+
+/** After this time a missing name is asked for again (the default of `negative_timeout`). */
+export const MISSING_MS = 1000;
 
 export class Scene {
   /** Name of the directory in the bucket that is this check's own. */
@@ -44,6 +48,12 @@ export class Scene {
 
   key(name: string): string {
     return `${this.name}/${name}`;
+  }
+
+  /** Another tool puts objects into this check's directory; resolves when nobody may call them missing any more. */
+  async putElsewhere(objects: Readonly<Record<string, string | Uint8Array>>, options: PutOptions = {}): Promise<void> {
+    for (const [name, content] of Object.entries(objects)) await this.bucket.put(this.key(name), content, options);
+    await sleep(MISSING_MS + 100);
   }
 
   calls(script: string): Promise<string[]> {
