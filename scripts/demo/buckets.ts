@@ -6,6 +6,8 @@ import { silentLogger } from '../../src/base/log.ts';
 import { parseOptions, splitOptions } from '../../src/cli/parse-options.ts';
 import { resolveConfig } from '../../src/cli/resolve.ts';
 import { parseSource } from '../../src/cli/source.ts';
+import type { MountConfig } from '../../src/mount/config.ts';
+import { storeFailure } from '../../src/mount/messages.ts';
 import { openStore } from '../../src/mount/object-store.ts';
 import type { ObjectStore } from '../../src/store/contract.ts';
 import { createBucket } from '../../test/support/buckets.ts';
@@ -49,7 +51,7 @@ export async function openLocalBucket(context: DemoContext): Promise<DemoBucket>
   return {
     source: BUCKET,
     options: options(proxy.endpoint),
-    store: await storeFor(BUCKET, options(gateway.endpoint), context),
+    store: await openFor(await configOf(BUCKET, options(gateway.endpoint), context), context),
     prefix: '',
     countRequests: () => ({ ...proxy.counts() }),
   };
@@ -68,21 +70,23 @@ export async function openProviderBucket(provider: ProviderOptions, context: Dem
   context.progress(`using only ${provider.bucket}/${prefix}, which is deleted at the end`);
   const given = [provider.url === undefined ? '' : `url=${provider.url}`, provider.options ?? ''];
   const options = given.filter((part) => part !== '').join(',');
-  const store = await storeFor(provider.bucket, options, context);
-  await store.check({ signal: context.signal });
+  const config = await configOf(provider.bucket, options, context);
+  const store = await openFor(config, context);
+  await store.check({ prefix, signal: context.signal }).catch((error: unknown) => {
+    throw storeFailure(error, config);
+  });
   return { source: `${provider.bucket}:/${prefix.slice(0, -1)}`, options, store, prefix, countRequests: undefined };
 }
 
-/** The store that a mount with these options would use. */
-async function storeFor(bucket: string, options: string, context: DemoContext): Promise<ObjectStore> {
+/** Of a mount with these options. */
+function configOf(bucket: string, options: string, context: DemoContext): Promise<MountConfig> {
   const { values } = parseOptions(splitOptions(options), process.cwd());
-  const host = {
-    uid: process.getuid?.() ?? 0,
-    gid: process.getgid?.() ?? 0,
-    environment: process.env,
-    foreground: false,
-  };
-  const config = await resolveConfig(parseSource(bucket), context.scratch, values, host);
+  const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
+  const host = { uid, gid, environment: process.env, foreground: false };
+  return resolveConfig(parseSource(bucket), context.scratch, values, host);
+}
+
+async function openFor(config: MountConfig, context: DemoContext): Promise<ObjectStore> {
   const { store } = await openStore(config, silentLogger);
   context.atEnd(async () => store.close());
   return store;
