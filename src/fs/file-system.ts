@@ -25,6 +25,7 @@ import { Committer } from './committer.ts';
 import { Completer } from './completer.ts';
 import { Contents } from './content.ts';
 import type { FsContext } from './context.ts';
+import { Deletions } from './deletions.ts';
 import { Directories } from './directory.ts';
 import { Drainer } from './drainer.ts';
 import { errnoOf, FsError } from './errors.ts';
@@ -80,8 +81,9 @@ export class FileSystem implements Operations {
     this.#tree = new Tree(context);
     this.#openFiles = new OpenFiles((file) => this.#committer.settle(file));
     this.#retirement = new Retirement(context, () => this.#openFiles);
-    this.#lister = new Lister(context, this.#tree, this.#retirement);
-    this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, (id) =>
+    const deletions = new Deletions(context);
+    this.#lister = new Lister(context, this.#tree, this.#retirement, deletions);
+    this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, deletions, (id) =>
       this.#completer.want(id),
     );
     this.#completer = new Completer(context, this.#resolver);
@@ -92,6 +94,7 @@ export class FileSystem implements Operations {
       resolver: this.#resolver,
       contents: this.#contents,
       openFiles: this.#openFiles,
+      deletions,
       retirement: this.#retirement,
       nodeLocks: new KeyedLock<NodeId>(),
       keyGate: new SharedLock(),
@@ -147,11 +150,15 @@ export class FileSystem implements Operations {
   getAttributes(_caller: Caller, id: NodeId): AttributesReply | Promise<AttributesReply> {
     const row = this.#tree.row(id);
     const file = this.#openFiles.find(id);
-    if (file?.mayHaveUnseenWrites)
-      return this.#contents.notice(file).then(() => this.#attributesOf(this.#tree.row(id)));
+    if (file?.mayHaveUnseenWrites) {
+      return this.#openFiles.use(id, async (used) => {
+        await this.#contents.notice(used);
+        return this.#attributesOf(this.#tree.row(id));
+      });
+    }
     if (row.complete || row.parent === undefined) return this.#attributesOf(row);
     const parent = this.#tree.row(row.parent);
-    if (this.#context.beliefs.isListingFresh(parent)) {
+    if (this.#context.beliefs.isBeingWalked(parent)) {
       this.#completer.want(id);
       return this.#attributesOf(row);
     }
@@ -346,9 +353,12 @@ export class FileSystem implements Operations {
     });
   }
 
-  seek(_caller: Caller, id: NodeId, offset: number, whence: number): number {
-    const row = this.#tree.row(id);
-    const { sizeBytes } = this.#openFiles.find(id)?.live(row) ?? row;
+  async seek(_caller: Caller, id: NodeId, offset: number, whence: number): Promise<number> {
+    const { sizeBytes } = await this.#openFiles.use(id, async (file) => {
+      await this.#contents.notice(file);
+      const row = this.#tree.row(id);
+      return file.live(row) ?? row;
+    });
     if (offset >= sizeBytes) throw new FsError('ENXIO');
     // One extent of data with the hole that every file has at its end: what POSIX allows where holes are not tracked.
     if (whence === SEEK_DATA) return offset;

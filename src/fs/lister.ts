@@ -5,6 +5,7 @@ import { SingleFlight } from '../base/locks.ts';
 import type { ListedName, NodeRow, Sweep } from '../index/contract.ts';
 import type { ListedObject } from '../store/contract.ts';
 import type { FsContext } from './context.ts';
+import type { Deletions } from './deletions.ts';
 import { FsError } from './errors.ts';
 import { type ParsedPage, parseListing } from './names.ts';
 import type { Retirement } from './retirement.ts';
@@ -52,10 +53,12 @@ export class Lister {
   readonly #context: FsContext;
   readonly #tree: Tree;
   readonly #retirement: Retirement;
+  readonly #deletions: Deletions;
   readonly #flights = new SingleFlight<NodeId, boolean>();
   readonly #jobs = new Map<NodeId, ListingJob>();
 
-  constructor(context: FsContext, tree: Tree, retirement: Retirement) {
+  constructor(context: FsContext, tree: Tree, retirement: Retirement, deletions: Deletions) {
+    this.#deletions = deletions;
     this.#context = context;
     this.#tree = tree;
     this.#retirement = retirement;
@@ -139,9 +142,10 @@ export class Lister {
 
   #apply(directory: NodeId, parsed: ParsedPage, startedAtMs: number): boolean {
     const { beliefs, index, notifier } = this.#context;
-    const names = parsed.names.filter(
-      (entry: ListedName) => !beliefs.wasRemovedSince(directory, entry.name, startedAtMs),
-    );
+    const prefix = this.#tree.prefixOf(directory);
+    const isGone = ({ name }: ListedName) =>
+      beliefs.wasRemovedSince(directory, name, startedAtMs) || this.#deletions.isPending(prefix + name);
+    const names = parsed.names.filter((entry) => !isGone(entry));
     const { replacements, added } = index.nodes.applyListing(directory, names, startedAtMs);
     for (const { name, oldId } of replacements) {
       notifier.invalidateEntry(directory, name);

@@ -6,6 +6,7 @@ import type { NodeFields, NodeKind, NodeRow } from '../index/contract.ts';
 import type { BodySource, ObjectAttributes } from '../store/contract.ts';
 import type { Contents } from './content.ts';
 import type { FsContext } from './context.ts';
+import type { Deletions } from './deletions.ts';
 import { FsError } from './errors.ts';
 import { contentTypeByName } from './metadata.ts';
 import type { Resolver } from './resolver.ts';
@@ -22,6 +23,7 @@ export interface NamespaceParts {
   readonly tree: Tree;
   readonly resolver: Resolver;
   readonly contents: Contents;
+  readonly deletions: Deletions;
   readonly retirement: Retirement;
   readonly nodeLocks: KeyedLock<NodeId>;
   readonly keyGate: SharedLock;
@@ -31,6 +33,7 @@ export interface NamespaceParts {
 const MAX_TARGET_BYTES = 4095;
 
 const PERMISSIONS = 0o7777;
+const S_ISGID = 0o2000;
 
 export class Namespace {
   readonly #parts: NamespaceParts;
@@ -42,14 +45,14 @@ export class Namespace {
   /** A new file that the bucket does not have yet; its first flush brings it there. */
   async createFile(parent: NodeId, name: string, mode: number, owner: Owner): Promise<NodeRow> {
     await this.#checkFree(parent, name, 'file');
-    return this.#insert(parent, name, { ...this.#newFields('file', mode, owner), dirty: true, complete: true });
+    return this.#insert(parent, name, { ...this.#newFields(parent, 'file', mode, owner), dirty: true, complete: true });
   }
 
   async makeDirectory(parent: NodeId, name: string, mode: number, owner: Owner): Promise<NodeRow> {
     const key = await this.#checkFree(parent, name, 'directory');
     const { context, tree, keyGate } = this.#parts;
     const startedAtMs = context.clock.nowMs();
-    const fields = this.#newFields('directory', mode, owner);
+    const fields = this.#newFields(parent, 'directory', mode, owner);
     const attributes = tree.objectAttributes({ ...fields, name }, key);
     const result = await keyGate.shared(() => context.store.put(key, EMPTY_BODY, { attributes }));
     // Made here just now: it is known to be empty.
@@ -64,7 +67,7 @@ export class Namespace {
     if (body.length === 0) throw new FsError('ENOENT');
     if (body.length > MAX_TARGET_BYTES) throw new FsError('ENAMETOOLONG');
     const { context, tree, keyGate } = this.#parts;
-    const fields = { ...this.#newFields('symlink', 0o777, owner), sizeBytes: body.length };
+    const fields = { ...this.#newFields(parent, 'symlink', 0o777, owner), sizeBytes: body.length };
     const attributes = tree.objectAttributes({ ...fields, name }, key);
     const result = await keyGate.shared(() =>
       context.store.put(key, { sizeBytes: body.length, open: () => body }, { attributes }),
@@ -75,13 +78,13 @@ export class Namespace {
   async unlink(parent: NodeId, name: string): Promise<void> {
     const row = await this.#parts.resolver.need(parent, name);
     if (row.kind === 'directory') throw new FsError('EISDIR');
-    const { context, tree, contents, retirement, nodeLocks, keyGate } = this.#parts;
+    const { context, tree, contents, deletions, retirement, nodeLocks, keyGate } = this.#parts;
     await contents.keepForReaders(row.id);
     await nodeLocks.run(row.id, () =>
       keyGate.shared(async () => {
         const current = context.index.nodes.get(row.id);
         if (current?.parent !== parent || current.name !== name) throw new FsError('ENOENT');
-        if (current.etag !== undefined) await context.mover.delete(tree.keyOf(current));
+        if (current.etag !== undefined) await deletions.delete({ key: tree.keyOf(current), parent, name });
         context.beliefs.noteRemoved(parent, name);
         retirement.retireId(row.id);
       }),
@@ -118,13 +121,14 @@ export class Namespace {
   }
 
   async #renameFile(row: NodeRow, to: NodeId, newName: string, target: NodeRow | undefined): Promise<void> {
-    const { context, tree, contents, nodeLocks, keyGate } = this.#parts;
+    const { context, tree, contents, deletions, nodeLocks, keyGate } = this.#parts;
     if (target !== undefined) await contents.keepForReaders(target.id);
     const ids = target === undefined ? [row.id] : [row.id, target.id];
     await nodeLocks.runAll(ids, () =>
       keyGate.shared(async () => {
         const current = tree.row(row.id);
         const toKey = tree.newKey(to, newName, current.kind);
+        await deletions.settled(toKey);
         const moved = await this.#moveObject(current, toKey, newName);
         this.#takeName(current, to, newName, target);
         if (moved !== undefined) context.index.nodes.update(row.id, moved);
@@ -166,12 +170,14 @@ export class Namespace {
   }
 
   async #renameDirectory(row: NodeRow, to: NodeId, newName: string, target: NodeRow | undefined): Promise<void> {
-    const { context, tree, keyGate } = this.#parts;
+    const { context, tree, deletions, keyGate } = this.#parts;
     await keyGate.exclusive(async () => {
       const current = tree.row(row.id);
       const fromPrefix = tree.prefixOf(row.id);
       const toPrefix = tree.newKey(to, newName, 'directory');
       if (toPrefix.startsWith(fromPrefix)) throw new FsError('EINVAL');
+      await deletions.settledBelow(fromPrefix);
+      await deletions.settledBelow(toPrefix);
       const intent = context.journal.begin({ kind: 'renameTree', node: row.id, fromPrefix, toPrefix });
       const count = await context.mover.moveTree(fromPrefix, toPrefix).catch((error: unknown) => {
         context.journal.fail(intent, String(error));
@@ -207,17 +213,19 @@ export class Namespace {
     // The kernel looked the name up just now: what it was told then is still believed, so this costs no request.
     const found = await this.#parts.resolver.find(parent, name);
     if (found !== undefined) throw new FsError('EEXIST');
+    await this.#parts.deletions.settled(key);
     return key;
   }
 
   async #checkEmpty(directory: NodeRow): Promise<void> {
-    const { context, tree } = this.#parts;
+    const { context, tree, deletions } = this.#parts;
     const isKnownEmpty = context.beliefs.isWhollyKnown(directory) && !context.index.nodes.hasChildren(directory.id);
     if (isKnownEmpty) return;
     for (const child of context.index.nodes.children(directory.id, 0, 1)) {
       if (child.dirty) throw new FsError('ENOTEMPTY');
     }
     const prefix = tree.prefixOf(directory.id);
+    await deletions.settledBelow(prefix);
     for await (const page of context.store.list({ prefix, limit: 2 })) {
       if (page.objects.some((object) => object.key !== prefix)) throw new FsError('ENOTEMPTY');
     }
@@ -250,14 +258,19 @@ export class Namespace {
     });
   }
 
-  #newFields(kind: NodeKind, mode: number, owner: Owner): Omit<NodeFields, 'parent' | 'name'> {
-    const now = this.#parts.tree.now();
+  /** In a set-gid directory new files get its group, and directories the bit too: FUSE leaves that to the file system. */
+  #newFields(parent: NodeId, kind: NodeKind, mode: number, owner: Owner): Omit<NodeFields, 'parent' | 'name'> {
+    const { tree, context } = this.#parts;
+    const now = tree.now();
+    const directory = tree.row(parent);
+    const isGroupKept = (tree.permissionsOf(directory) & S_ISGID) !== 0;
+    const isBitKept = isGroupKept && kind === 'directory';
     return {
       kind,
       sizeBytes: 0,
-      mode: mode & PERMISSIONS,
+      mode: (mode & PERMISSIONS) | (isBitKept ? S_ISGID : 0),
       uid: owner.uid,
-      gid: owner.gid,
+      gid: isGroupKept ? (directory.gid ?? context.options.defaults.gid) : owner.gid,
       mtime: now,
       ctime: now,
       atime: now,
@@ -269,7 +282,7 @@ export class Namespace {
       complete: true,
       extras: undefined,
       target: undefined,
-      validatedAtMs: this.#parts.context.clock.nowMs(),
+      validatedAtMs: context.clock.nowMs(),
       listedAtMs: 0,
       dirty: false,
     };

@@ -8,6 +8,7 @@ import { SingleFlight } from '../base/locks.ts';
 import type { NodeFields, NodeRow } from '../index/contract.ts';
 import { isStoreError, type ObjectHead } from '../store/contract.ts';
 import type { FsContext } from './context.ts';
+import type { Deletions } from './deletions.ts';
 import { FsError, isOutage } from './errors.ts';
 import type { Lister } from './lister.ts';
 import { decodeAttributes } from './metadata.ts';
@@ -28,6 +29,7 @@ export class Resolver {
   readonly #tree: Tree;
   readonly #lister: Lister;
   readonly #retirement: Retirement;
+  readonly #deletions: Deletions;
   readonly #asking = new SingleFlight<string, void>();
   readonly #completing = new SingleFlight<NodeId, NodeRow>();
   readonly #wantMetadata: (id: NodeId) => void;
@@ -37,12 +39,14 @@ export class Resolver {
     tree: Tree,
     lister: Lister,
     retirement: Retirement,
+    deletions: Deletions,
     wantMetadata: (id: NodeId) => void,
   ) {
     this.#context = context;
     this.#tree = tree;
     this.#lister = lister;
     this.#retirement = retirement;
+    this.#deletions = deletions;
     this.#wantMetadata = wantMetadata;
   }
 
@@ -52,6 +56,8 @@ export class Resolver {
     const row = this.#context.index.nodes.child(parent, name);
     if (row === undefined) {
       if (this.#context.beliefs.missingMs(directory, name) > 0) return undefined;
+      // Gone here, and the bucket will follow.
+      if (this.#deletions.isPending(this.#tree.prefixOf(parent) + name)) return undefined;
     } else {
       const remainingMs = this.#context.beliefs.remainingMs(row);
       if (remainingMs > 0) {
@@ -143,8 +149,8 @@ export class Resolver {
 
   #withAttributes(row: NodeRow, remainingMs: number): Found | Promise<Found> {
     const parent = row.parent === undefined ? undefined : this.#context.index.nodes.get(row.parent);
-    if (parent !== undefined && this.#context.beliefs.isListingFresh(parent)) {
-      // Just listed: whoever walks the directory gets what the listing told, and the rest follows in the background.
+    if (parent !== undefined && this.#context.beliefs.isBeingWalked(parent)) {
+      // Whoever walks the directory gets what the listing told, and the rest follows in the background.
       this.#wantMetadata(row.id);
       return { row, remainingMs };
     }

@@ -5,6 +5,8 @@ const WINDOW_MS = 3;
 /** S3's bound of one DeleteObjects request. */
 export const BATCH_KEYS = 1000;
 const PARALLEL = 8;
+/** While so many batches are under way, further keys gather for the next one: it gets larger instead of more. */
+const BATCHES_PARALLEL = 2;
 
 interface Waiter {
   readonly key: string;
@@ -18,6 +20,7 @@ export class DeleteBatcher {
   readonly #slots = new Semaphore(PARALLEL);
   #waiters: Waiter[] = [];
   #timer: NodeJS.Timeout | undefined;
+  #batches = 0;
   /** False once the store refused a batch. */
   #canBatch = true;
 
@@ -37,11 +40,18 @@ export class DeleteBatcher {
   #flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    if (this.#batches >= BATCHES_PARALLEL && this.#waiters.length < BATCH_KEYS) return;
     const waiters = this.#waiters;
     this.#waiters = [];
-    void this.#send(waiters).catch((error: unknown) => {
-      for (const waiter of waiters) waiter.reject(error);
-    });
+    this.#batches += 1;
+    void this.#send(waiters)
+      .catch((error: unknown) => {
+        for (const waiter of waiters) waiter.reject(error);
+      })
+      .finally(() => {
+        this.#batches -= 1;
+        if (this.#waiters.length > 0) this.#flush();
+      });
   }
 
   async #send(waiters: readonly Waiter[]): Promise<void> {
