@@ -63,7 +63,10 @@ export interface AttributeChange {
   readonly gid?: number;
   readonly atime?: SetTime;
   readonly mtime?: SetTime;
-  /** FATTR_KILL_SUIDGID: clear set-uid and set-gid with this change. */
+  /**
+   * Clear set-uid and set-gid with this change (FATTR_KILL_SUIDGID, and every change of owner). Not of directories, and
+   * set-gid only where the group may execute.
+   */
   readonly killPrivileges?: boolean;
 }
 
@@ -143,8 +146,11 @@ export interface Operations {
     newName: string,
     flags: RenameFlags,
   ): Answer<void>;
-  /** `flags` are open(2)'s. With O_TRUNC (FUSE_ATOMIC_O_TRUNC) the file is also cut to zero. */
-  open(caller: Caller, node: NodeId, flags: number): Answer<OpenReply>;
+  /**
+   * `flags` are open(2)'s. With O_TRUNC (FUSE_ATOMIC_O_TRUNC) the file is also cut to zero, and with `killPrivileges`
+   * loses set-uid and set-gid.
+   */
+  open(caller: Caller, node: NodeId, flags: number, killPrivileges: boolean): Answer<OpenReply>;
   create(
     caller: Caller,
     parent: NodeId,

@@ -8,6 +8,7 @@ import {
   ERRNO,
   IN_HEADER_BYTES,
   MAX_TRANSFER_BYTES,
+  OPEN_KILL_SUIDGID,
   Opcode,
   OpenFlag,
   WRITE_IN_BYTES,
@@ -63,7 +64,9 @@ function flushFlag(openFlags: number): number {
 
 const open: Handler = (exchange, request, body) => {
   const flags = body.u32();
-  exchange.settle(request, exchange.operations.open(request, request.node, flags), (reply) =>
+  const killPrivileges = (body.u32() & OPEN_KILL_SUIDGID) !== 0;
+  const answer = exchange.operations.open(request, request.node, flags, killPrivileges);
+  exchange.settle(request, answer, (reply) =>
     finishOpen(exchange, request, request.node, reply, undefined, flushFlag(flags)),
   );
 };

@@ -18,6 +18,7 @@ const MS_NODEV = 4;
 const MS_NOEXEC = 8;
 const MS_NOATIME = 1024;
 
+const MNT_FORCE = 1;
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 
@@ -67,7 +68,11 @@ export async function mountFuse(options: MountOptions): Promise<number> {
 export async function unmountFuse(mountPoint: string, lazy: boolean): Promise<void> {
   const path = resolve(mountPoint);
   if (process.geteuid?.() !== 0) return fusermountUnmount(path, lazy);
-  const errno = await unmountSyscall(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
+  return unmountAsRoot(path, lazy ? MNT_DETACH : 0);
+}
+
+async function unmountAsRoot(path: string, flags: number): Promise<void> {
+  const errno = await unmountSyscall(path, UMOUNT_NOFOLLOW | flags);
   if (errno === 0) return;
   if (errno === ERRNO.EBUSY) {
     throw new MountError('busy', `${path} is in use: close the files in it, or unmount lazily`);
@@ -76,6 +81,18 @@ export async function unmountFuse(mountPoint: string, lazy: boolean): Promise<vo
     throw new MountError('not-mounted', `${path} is not a mount point`);
   }
   throw new MountError('failed', `${path} could not be unmounted: ${errnoName(errno)}`);
+}
+
+/**
+ * Ends a mount whatever state its daemon is in: every request that waits, and every later one, fails. The last resort:
+ * an ordinary unmount, and even SIGKILL to the daemon, can wait for ever when one of its threads waits inside the kernel
+ * (an invalidation, for a read) for an answer that never comes. A normal user can only unmount lazily.
+ * @throws MountError
+ */
+export async function abortMount(mountPoint: string): Promise<void> {
+  const path = resolve(mountPoint);
+  if (process.geteuid?.() !== 0) return fusermountUnmount(path, true);
+  return unmountAsRoot(path, MNT_FORCE | MNT_DETACH);
 }
 
 /** Makes sure that something can be mounted here. */

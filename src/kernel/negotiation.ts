@@ -26,7 +26,8 @@ export interface Agreement extends InitRequest {
 /**
  * Each is used only when the kernel offers it. Left out on purpose: WRITEBACK_CACHE (the kernel would trust its own size
  * and mtime for ever, wrong on a mount that others write to), POSIX_LOCKS and FLOCK_LOCKS (without them the kernel keeps
- * locks itself, right on one host), DONT_MASK (the kernel applies the umask).
+ * locks itself, right on one host), DONT_MASK (the kernel applies the umask), ASYNC_DIO (direct reads would become
+ * background requests, which a signal cannot interrupt).
  *
  * EXPLICIT_INVAL_DATA, not AUTO_INVAL_DATA: a node is one version of an object, so a changed mtime never means changed
  * content; what the file system changes under the kernel it invalidates itself.
@@ -37,7 +38,6 @@ const WANTED =
   InitFlag.BIG_WRITES |
   InitFlag.DO_READDIRPLUS |
   InitFlag.READDIRPLUS_AUTO |
-  InitFlag.ASYNC_DIO |
   InitFlag.NO_OPEN_SUPPORT |
   InitFlag.PARALLEL_DIROPS |
   InitFlag.MAX_PAGES |

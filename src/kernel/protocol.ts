@@ -72,7 +72,6 @@ export const InitFlag = {
   AUTO_INVAL_DATA: 1 << 12,
   DO_READDIRPLUS: 1 << 13,
   READDIRPLUS_AUTO: 1 << 14,
-  ASYNC_DIO: 1 << 15,
   NO_OPEN_SUPPORT: 1 << 17,
   PARALLEL_DIROPS: 1 << 18,
   MAX_PAGES: 1 << 22,
@@ -109,6 +108,8 @@ export const OpenFlag = {
   NOFLUSH: 1 << 5,
   PASSTHROUGH: 1 << 7,
 } as const;
+
+export const OPEN_KILL_SUIDGID = 1 << 0;
 
 export const WRITE_KILL_SUIDGID = 1 << 2;
 

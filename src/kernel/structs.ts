@@ -107,6 +107,9 @@ export function writeCount(out: WireWriter, count: number): void {
   out.u32(0);
 }
 
+/** With HANDLE_KILLPRIV_V2 a change of owner always takes set-uid away, and the kernel does not say so. */
+const KILLING = SetAttr.KILL_SUIDGID | SetAttr.UID | SetAttr.GID;
+
 /** struct fuse_setattr_in, 88 bytes. */
 export function readAttributeChange(body: RequestReader): AttributeChange {
   const valid = body.u32();
@@ -133,7 +136,7 @@ export function readAttributeChange(body: RequestReader): AttributeChange {
     ...((valid & SetAttr.GID) === 0 ? {} : { gid }),
     ...(atime === undefined ? {} : { atime }),
     ...(mtime === undefined ? {} : { mtime }),
-    ...((valid & SetAttr.KILL_SUIDGID) === 0 ? {} : { killPrivileges: true }),
+    ...((valid & KILLING) === 0 ? {} : { killPrivileges: true }),
   };
 }
 

@@ -4,7 +4,7 @@
  */
 import { closeSync } from 'node:fs';
 import { silentLogger } from '../../../src/base/log.ts';
-import { type MountOptions, mountFuse, unmountFuse } from '../../../src/kernel/mount.ts';
+import { abortMount, type MountOptions, mountFuse, unmountFuse } from '../../../src/kernel/mount.ts';
 import { startSession } from '../../../src/kernel/session.ts';
 import { ToyFileSystem, type ToyOptions } from './toy-fs.ts';
 
@@ -23,9 +23,14 @@ export type Question =
   | { ask: 'renameBehind'; from: string; to: string }
   | { ask: 'setSizeBehind'; path: string; sizeBytes: number }
   | { ask: 'unmount'; lazy: boolean }
+  | { ask: 'letGo' }
   | { ask: 'stop' };
 
 const options = JSON.parse(process.argv[2] ?? '') as DaemonOptions;
+
+function tell(message: object): void {
+  if (process.connected) process.send?.(message);
+}
 
 async function main(): Promise<void> {
   const toy = new ToyFileSystem(options.scratch, options.toy);
@@ -40,6 +45,7 @@ async function main(): Promise<void> {
     if (question.ask === 'renameBehind') return toy.renameBehind(question.from, question.to);
     if (question.ask === 'setSizeBehind') return toy.setSizeBehind(question.path, question.sizeBytes);
     if (question.ask === 'unmount') return unmountFuse(options.mount.mountPoint, question.lazy);
+    if (question.ask === 'letGo') return toy.letGo();
     if (question.ask === 'stop') return session.stop();
     const { calls, destroyed, aborted, lookups } = toy;
     return { ...session.status(), calls, destroyed, aborted, lookups };
@@ -47,22 +53,22 @@ async function main(): Promise<void> {
 
   process.on('message', ({ id, question }: { id: number; question: Question }) => {
     answer(question).then(
-      (result) => process.send?.({ id, result }),
-      (error: Error) => process.send?.({ id, error: error.message }),
+      (result) => tell({ id, result }),
+      (error: Error) => tell({ id, error: error.message }),
     );
   });
   // The parent has gone: nothing may stay mounted.
-  const abandon = () => void unmountFuse(options.mount.mountPoint, true);
+  const abandon = () => void abortMount(options.mount.mountPoint);
   process.on('disconnect', abandon);
-  process.send?.({ ready: true });
+  tell({ ready: true });
   const end = await session.ended;
   process.off('disconnect', abandon);
   closeSync(fd);
-  process.send?.({ ended: end.reason, destroyed: toy.destroyed });
+  tell({ ended: end.reason, destroyed: toy.destroyed });
   toy.dispose();
 }
 
 main().catch((error: Error) => {
-  process.send?.({ failed: error.message });
+  tell({ failed: error.message });
   process.exitCode = 1;
 });

@@ -71,6 +71,7 @@ export class ToyFileSystem implements Operations {
   readonly #options: ToyOptions;
   readonly #directory: string;
   readonly #nodes = new Map<NodeId, ToyNode>();
+  readonly #hanging: ((reply: ReadReply) => void)[] = [];
   #nextId = 16;
 
   constructor(scratch: string, options: ToyOptions) {
@@ -102,6 +103,11 @@ export class ToyFileSystem implements Operations {
     ftruncateSync(this.#fd(this.nodeOf(path)), sizeBytes);
   }
 
+  /** Ends the reads that hang, as if the file were empty. */
+  letGo(): void {
+    for (const release of this.#hanging.splice(0)) release({ kind: 'bytes', bytes: new Uint8Array(0) });
+  }
+
   dispose(): void {
     for (const node of this.#nodes.values()) if (node.fd !== undefined) closeSync(node.fd);
     rmSync(this.#directory, { recursive: true });
@@ -123,6 +129,7 @@ export class ToyFileSystem implements Operations {
   setAttributes(_caller: Caller, id: NodeId, change: AttributeChange): AttributesReply | Promise<AttributesReply> {
     const node = this.#called('setAttributes').#get(id);
     if (change.mode !== undefined) node.mode = (node.mode & 0o170000) | change.mode;
+    if (change.killPrivileges === true && node.children === undefined) node.mode &= ~0o6000;
     if (change.uid !== undefined) node.uid = change.uid;
     if (change.gid !== undefined) node.gid = change.gid;
     if (change.sizeBytes !== undefined) {
@@ -304,8 +311,9 @@ export class ToyFileSystem implements Operations {
     return errno === undefined ? E.EIO : -errno;
   }
 
-  #hang(caller: Caller): Promise<never> {
-    const { promise, reject } = Promise.withResolvers<never>();
+  #hang(caller: Caller): Promise<ReadReply> {
+    const { promise, resolve, reject } = Promise.withResolvers<ReadReply>();
+    this.#hanging.push(resolve);
     caller.signal.addEventListener('abort', () => {
       this.aborted += 1;
       reject(new ToyError(E.EINTR));
