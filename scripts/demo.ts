@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import type { MountStatus } from '../src/mount/status.ts';
 import { type DemoBucket, type DemoContext, openLocalBucket, openProviderBucket } from './demo/buckets.ts';
 import { makeImages } from './demo/images.ts';
 import { HEADER, type RequestCounts, takeTour } from './demo/tour.ts';
@@ -148,10 +149,12 @@ async function umount(mountpoint: string): Promise<void> {
   }
 }
 
-/** Where no proxy counts: the mount's own count, of all types together. */
+/** Where no proxy can count, as in front of TLS: the mount's own counts, createMultipart as CREATE_MULTIPART. */
 async function requestsByStatus(mountpoint: string, signal: AbortSignal): Promise<RequestCounts> {
   const { stdout } = await run(TSFS, ['status', '--json', mountpoint], { limitMs: STATUS_LIMIT_MS, signal });
-  return { requests: (JSON.parse(stdout) as { store: { requests: number } }).store.requests };
+  const { store } = JSON.parse(stdout) as Pick<MountStatus, 'store'>;
+  const name = (operation: string) => operation.replace(/[A-Z]/g, '_$&').toUpperCase();
+  return Object.fromEntries(Object.entries(store.operations).map(([type, { count }]) => [name(type), count]));
 }
 
 /** Until Ctrl-C, until somebody else unmounts it, or until the terminal's npm is gone. */
