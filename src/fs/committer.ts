@@ -53,8 +53,21 @@ export class Committer {
     if (file !== undefined) await contents.notice(file);
     const row = context.index.nodes.get(id);
     if (file?.staging?.sizeBytes === 0 && row?.dirty && (await holdsDescriptor(pid, tree.inodeOf(row)))) return;
-    await this.commit(id);
+    await this.makeDurable(id);
     if (file !== undefined) file.flushedAtMs = context.clock.monotonicMs();
+  }
+
+  /** What close(2) and fsync(2) promise: in the bucket, or, with local durability, on this host's disk and on its way. */
+  async makeDurable(id: NodeId): Promise<void> {
+    const { openFiles, contents, context } = this.#parts;
+    if (context.options.durability === 'remote') return this.commit(id);
+    const file = openFiles.find(id);
+    if (file?.staging === undefined) return;
+    await contents.notice(file);
+    if (context.index.nodes.get(id)?.dirty !== true) return;
+    await file.staging.sync();
+    // Its errors are logged, and the content stays in the journal until it is in the bucket.
+    this.commit(id).catch(() => undefined);
   }
 
   /**

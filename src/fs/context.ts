@@ -27,6 +27,8 @@ export interface FsOptions {
     readonly rootMode: number;
   };
   readonly readOnly: boolean;
+  /** What close(2) waits for: `remote`, the bucket; `local`, this host's disk. */
+  readonly durability: 'remote' | 'local';
   /** Headers and metadata that the configuration puts on the object of that path (below the mount point, no leading slash). */
   readonly headersFor: (path: string) => Partial<ObjectAttributes>;
   /** Reported by statfs as size and free space. A bucket has no size: large enough for programs that look before they write. */

@@ -262,7 +262,7 @@ export class FileSystem implements Operations {
   }
 
   fsync(_caller: Caller, id: NodeId): Promise<void> {
-    return this.#committer.commit(id);
+    return this.#committer.makeDurable(id);
   }
 
   release(id: NodeId, flags: number): void {

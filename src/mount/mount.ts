@@ -184,6 +184,7 @@ function buildFileSystem(config: MountConfig, parts: Parts): FileSystem {
         rootMode: 0o777 & ~attributes.mountpointUmask,
       },
       readOnly: config.kernel.readOnly,
+      durability: config.durability,
       headersFor: objectHeaders(config.objects.headerRules),
       capacityBytes: config.statfsSizeBytes ?? CAPACITY_BYTES,
     },
