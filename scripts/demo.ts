@@ -32,8 +32,6 @@ const STATUS_LIMIT_MS = 10_000;
 const CLEAN_UP_LIMIT_MS = 90_000;
 const WATCH_MS = 500;
 
-class Interrupted extends Error {}
-
 /** What must be undone, in reverse; one failure does not keep the rest from being undone. */
 class CleanUp {
   readonly #actions: (() => Promise<void>)[] = [];
@@ -76,8 +74,10 @@ async function main(): Promise<void> {
 
   const interrupt = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => interrupt.abort(new Interrupted(signal)));
+    process.on(signal, () => interrupt.abort(new Error(signal)));
   }
+  // Who read the output is gone: `npm run demo | head`.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', (error) => interrupt.abort(error));
   const cleanUp = new CleanUp();
   try {
     // Node resolves symbolic links of a working directory, the mount table knows none either.
