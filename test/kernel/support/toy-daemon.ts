@@ -29,7 +29,8 @@ export type Question =
 const options = JSON.parse(process.argv[2] ?? '') as DaemonOptions;
 
 function tell(message: object): void {
-  if (process.connected) process.send?.(message);
+  // Nobody is left to be told when the parent has gone.
+  if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
 }
 
 async function main(): Promise<void> {
