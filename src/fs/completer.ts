@@ -9,6 +9,8 @@ import type { Resolver } from './resolver.ts';
 
 const MAX_WAITING = 2000;
 const MAX_RUNNING = 8;
+/** Whoever walks a directory (`ls -l`) is let through first: the requests begin when nobody has looked for so long. */
+const QUIET_MS = 100;
 
 export class Completer {
   readonly #context: FsContext;
@@ -16,6 +18,8 @@ export class Completer {
   readonly #waiting = new Set<NodeId>();
   #running = 0;
   #isClosed = false;
+  #lastWantedAtMs = 0;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(context: FsContext, resolver: Resolver) {
     this.#context = context;
@@ -29,12 +33,21 @@ export class Completer {
   want(id: NodeId): void {
     if (this.#isClosed || this.#waiting.size >= MAX_WAITING) return;
     this.#waiting.add(id);
-    while (this.#running < MAX_RUNNING && this.#waiting.size > 0) void this.#work();
+    this.#lastWantedAtMs = this.#context.clock.monotonicMs();
+    this.#timer ??= setTimeout(() => this.#start(), QUIET_MS);
   }
 
   close(): void {
     this.#isClosed = true;
+    clearTimeout(this.#timer);
     this.#waiting.clear();
+  }
+
+  #start(): void {
+    const quietMs = this.#context.clock.monotonicMs() - this.#lastWantedAtMs;
+    const isQuiet = quietMs >= QUIET_MS || this.#waiting.size >= MAX_WAITING;
+    this.#timer = isQuiet ? undefined : setTimeout(() => this.#start(), QUIET_MS - quietMs);
+    while (isQuiet && this.#running < MAX_RUNNING && this.#running < this.#waiting.size) void this.#work();
   }
 
   async #work(): Promise<void> {

@@ -6,6 +6,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
+import { Teardown } from '../base/teardown.ts';
 import { openCache } from '../cache/cache.ts';
 import type { BlockCache } from '../cache/contract.ts';
 import { Beliefs } from '../freshness/beliefs.ts';
@@ -44,10 +45,18 @@ const SIGNAL_DRAIN_MS = 20_000;
 
 /** Mounts and serves until the mount ends. Resolves with the exit code; rejects with a MountError when it could not be mounted. */
 export async function runMount(config: MountConfig, hooks: MountHooks): Promise<number> {
+  const layers = new Teardown();
+  try {
+    return await serve(config, hooks, layers);
+  } finally {
+    await layers.run((error) => hooks.log.error({ error: String(error) }, 'a layer did not close in order'));
+  }
+}
+
+async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): Promise<number> {
   const { log } = hooks;
   const startedAtMs = systemClock.nowMs();
   const store = await openCheckedStore(config, log);
-  await using layers = new AsyncDisposableStack();
   layers.defer(() => store.store.close());
 
   if (config.cache.deleteAtEnds) {
@@ -142,7 +151,7 @@ interface Parts {
   readonly journal: Journal;
   readonly cache: BlockCache;
   readonly log: Logger;
-  readonly layers: AsyncDisposableStack;
+  readonly layers: Teardown;
 }
 
 function buildFileSystem(config: MountConfig, parts: Parts): FileSystem {
