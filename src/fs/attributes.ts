@@ -11,7 +11,7 @@ import { FsError } from './errors.ts';
 import { EMPTY_BODY } from './namespace.ts';
 import type { OpenFile, OpenFiles } from './open-files.ts';
 import type { Resolver } from './resolver.ts';
-import type { Tree } from './tree.ts';
+import { type Tree, withoutPrivileges } from './tree.ts';
 
 export interface AttributesParts {
   readonly context: FsContext;
@@ -28,7 +28,6 @@ type StoredAttributes = Partial<Pick<NodeFields, 'mode' | 'uid' | 'gid' | 'mtime
 
 const XATTR_CREATE = 1;
 const XATTR_REPLACE = 2;
-const S_ISUID_ISGID = 0o6000;
 const PERMISSIONS = 0o7777;
 const NO_EXTRAS: NodeExtras = { headers: {}, metadata: {}, xattrs: {} };
 
@@ -41,8 +40,17 @@ export class AttributeChanges {
 
   async set(id: NodeId, change: AttributeChange): Promise<NodeRow> {
     if (change.sizeBytes !== undefined) await this.truncate(id, change.sizeBytes);
-    await this.#change(id, (row) => this.#difference(row, change));
-    return this.#parts.tree.row(id);
+    const { openFiles, contents, tree } = this.#parts;
+    if (change.mtime !== undefined && openFiles.find(id)?.mayHaveUnseenWrites) {
+      await openFiles.use(id, async (file) => {
+        await contents.notice(file);
+        await this.#change(id, (row) => this.#difference(row, change));
+        await contents.noteTimeSet(file);
+      });
+    } else {
+      await this.#change(id, (row) => this.#difference(row, change));
+    }
+    return tree.row(id);
   }
 
   /** Uploaded at the next flush of whoever writes; at once when nobody has the file open for writing (truncate(2)). */
@@ -137,7 +145,7 @@ export class AttributeChanges {
     const wanted: { -readonly [K in keyof StoredAttributes]: StoredAttributes[K] } = {};
     const permissions = tree.permissionsOf(row);
     let mode = change.mode === undefined ? permissions : change.mode & PERMISSIONS;
-    if (change.killPrivileges) mode &= ~S_ISUID_ISGID;
+    if (change.killPrivileges) mode = withoutPrivileges(mode, row.kind);
     if (mode !== permissions) wanted.mode = mode;
     if (change.uid !== undefined && change.uid !== (row.uid ?? defaults.uid)) wanted.uid = change.uid;
     if (change.gid !== undefined && change.gid !== (row.gid ?? defaults.gid)) wanted.gid = change.gid;

@@ -10,12 +10,10 @@ import type { UploadResult } from '../transfer/contract.ts';
 import type { Contents } from './content.ts';
 import type { FsContext } from './context.ts';
 import { FsError } from './errors.ts';
+import { Mappings } from './mappings.ts';
 import type { OpenFile, OpenFiles } from './open-files.ts';
 import type { Retirement } from './retirement.ts';
 import type { Tree } from './tree.ts';
-
-/** RELEASE follows the FLUSH of an ordinary close(2) much sooner. */
-const MAPPING_GAP_MS = 5;
 
 export interface CommitterParts {
   readonly context: FsContext;
@@ -31,9 +29,11 @@ export interface CommitterParts {
 
 export class Committer {
   readonly #parts: CommitterParts;
+  readonly #mappings: Mappings;
 
   constructor(parts: CommitterParts) {
     this.#parts = parts;
+    this.#mappings = new Mappings(parts.openFiles, (file) => this.#afterMapping(file));
   }
 
   /** Returns when the bucket has the node's content and attributes as they were when this was called, or throws the reason. */
@@ -52,9 +52,9 @@ export class Committer {
     const file = openFiles.find(id);
     if (file !== undefined) await contents.notice(file);
     const row = context.index.nodes.get(id);
+    if (file !== undefined && row !== undefined) await this.#mappings.noteFlush(file, pid, tree.inodeOf(row));
     if (file?.staging?.sizeBytes === 0 && row?.dirty && (await holdsDescriptor(pid, tree.inodeOf(row)))) return;
     await this.makeDurable(id);
-    if (file !== undefined) file.flushedAtMs = context.clock.monotonicMs();
   }
 
   /** What close(2) and fsync(2) promise: in the bucket, or, with local durability, on this host's disk and on its way. */
@@ -70,27 +70,31 @@ export class Committer {
     this.commit(id).catch(() => undefined);
   }
 
-  /**
-   * After a writer's last close. A shared mapping outlives its descriptor, and may have changed the file since the flush; what it wrote by
-   * passthrough may not even show in the file's times, when the page was dirty before. A release that comes long after its flush is the sign.
-   */
+  /** After a writer's last close: a shared mapping without passthrough may have changed the file since the flush. */
   async afterRelease(id: NodeId): Promise<void> {
-    const { openFiles, context } = this.#parts;
+    const { openFiles, contents, context } = this.#parts;
     const file = openFiles.find(id);
-    if (file?.staging !== undefined && file.mayHaveUnseenWrites) await openFiles.use(id, (used) => this.#recheck(used));
+    if (file?.mayHaveUnseenWrites) await openFiles.use(id, (used) => contents.notice(used));
     if (context.index.nodes.get(id)?.dirty) await this.commit(id);
   }
 
-  async #recheck(file: OpenFile): Promise<void> {
+  /** The times of the file do not tell what a mapping wrote to pages that were dirty before: the content is compared. */
+  async #afterMapping(file: OpenFile): Promise<void> {
     const { contents, context } = this.#parts;
-    await contents.notice(file);
-    const row = context.index.nodes.get(file.id);
-    const { staging } = file;
-    if (staging === undefined || row?.etag === undefined || row.dirty) return;
-    if (context.clock.monotonicMs() - file.flushedAtMs < MAPPING_GAP_MS) return;
-    if (await context.uploader.matches(staging.fd, staging.sizeBytes, row.etag)) return;
-    staging.noteAllChanged();
-    contents.noteChange(file);
+    try {
+      await contents.notice(file);
+      const row = context.index.nodes.get(file.id);
+      const { staging } = file;
+      if (staging !== undefined && row?.etag !== undefined && !row.dirty) {
+        if (await context.uploader.matches(staging.fd, staging.sizeBytes, row.etag)) return;
+        staging.noteAllChanged();
+        contents.noteChange(file);
+      }
+      await this.commit(file.id);
+    } catch (error) {
+      // What could not be uploaded is in the journal, and tried again.
+      context.log.warn({ error: String(error) }, 'what a mapping wrote after close could not be uploaded yet');
+    }
   }
 
   /** The same, for callers that hold the node's lock. */

@@ -11,7 +11,7 @@ import type { FsContext } from './context.ts';
 import { FsError } from './errors.ts';
 import type { OpenFile, OpenFiles } from './open-files.ts';
 import type { Resolver } from './resolver.ts';
-import type { Tree } from './tree.ts';
+import { type Tree, withoutPrivileges } from './tree.ts';
 
 /** Old content is filled into a staging file in pieces of at most so many bytes. */
 const FILL_BYTES = 4 * 1024 * 1024;
@@ -20,8 +20,6 @@ const FILL_BYTES = 4 * 1024 * 1024;
 const MAX_TEXT_BYTES = 4096;
 
 const NOTHING: ReadReply = { kind: 'bytes', bytes: new Uint8Array(0) };
-
-const S_ISUID_ISGID = 0o6000;
 
 export class Contents {
   readonly #context: FsContext;
@@ -75,7 +73,7 @@ export class Contents {
       await this.fill(file, staging.missingForWrite(offset, payload.lengthBytes));
       this.noteChange(file);
       await staging.writeBy(offset, payload.lengthBytes, (fd) => payload.toFile(fd, offset));
-      if (killPrivileges) this.#dropPrivileges(id);
+      if (killPrivileges) this.dropPrivileges(id);
       return payload.lengthBytes;
     });
   }
@@ -113,6 +111,14 @@ export class Contents {
   async notice(file: OpenFile): Promise<void> {
     if (!file.mayHaveUnseenWrites || file.staging === undefined) return;
     if (await file.staging.noteUnseenWrites()) this.noteChange(file);
+  }
+
+  /** The time was set: what passthrough wrote before has no say in it any more, what it writes from now on has. */
+  async noteTimeSet(file: OpenFile): Promise<void> {
+    if (file.staging === undefined) return;
+    await file.staging.setTime(this.#tree.row(file.id).mtime);
+    this.#context.index.nodes.update(file.id, { dirty: true });
+    file.isMarkedDirty = true;
   }
 
   /** To be called with every change of content. */
@@ -207,9 +213,11 @@ export class Contents {
     return new FsError('ESTALE', 'the object was replaced in the bucket');
   }
 
-  #dropPrivileges(id: NodeId): void {
+  /** With the content that was changed: the upload carries the mode. */
+  dropPrivileges(id: NodeId): void {
     const row = this.#tree.row(id);
-    if (row.mode === undefined || (row.mode & S_ISUID_ISGID) === 0) return;
-    this.#context.index.nodes.update(id, { mode: row.mode & ~S_ISUID_ISGID });
+    if (row.mode === undefined) return;
+    const mode = withoutPrivileges(row.mode, row.kind);
+    if (mode !== row.mode) this.#context.index.nodes.update(id, { mode });
   }
 }

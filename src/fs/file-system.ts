@@ -219,7 +219,7 @@ export class FileSystem implements Operations {
     return this.#namespace.rename(from, name, to, newName, flags.noReplace);
   }
 
-  async open(_caller: Caller, id: NodeId, flags: number): Promise<OpenReply> {
+  async open(_caller: Caller, id: NodeId, flags: number, killPrivileges: boolean): Promise<OpenReply> {
     const writes = (flags & O_ACCMODE) !== O_RDONLY;
     if (writes || (flags & O_TRUNC) !== 0) this.#checkWritable();
     const row = await this.#currentVersion(id);
@@ -227,6 +227,7 @@ export class FileSystem implements Operations {
     const file = await this.#openFiles.open(id, writes);
     try {
       if ((flags & O_TRUNC) !== 0) await this.#attributes.truncate(id, 0);
+      if (killPrivileges) this.#contents.dropPrivileges(id);
       return await this.#openReply(file);
     } catch (error) {
       this.#openFiles.release(file.id, writes);
@@ -434,8 +435,14 @@ export class FileSystem implements Operations {
     return { node: row.id, attributes, ttlMs: Math.min(ttlMs, remainingMs), entryTtlMs: remainingMs };
   }
 
+  /** Left by an earlier run and not open yet: the staging file knows the size, the row does not. */
+  #stagedOf(row: NodeRow): { sizeBytes: number; mtime: NodeRow['mtime'] } | undefined {
+    const staging = row.dirty ? this.#context.journal.find(row.id) : undefined;
+    return staging === undefined ? undefined : { sizeBytes: staging.sizeBytes, mtime: row.mtime };
+  }
+
   #attributesOf(row: NodeRow): AttributesReply {
-    const live = this.#openFiles.find(row.id)?.live(row);
+    const live = this.#openFiles.find(row.id)?.live(row) ?? this.#stagedOf(row);
     // Provisional attributes are for now only: the next look may already know better.
     const ttlMs = row.complete ? this.#context.beliefs.remainingMs(row) : 0;
     return { attributes: this.#tree.attributesOf(row, live), ttlMs };

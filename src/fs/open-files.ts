@@ -24,8 +24,6 @@ export class OpenFile {
   isMarkedDirty = false;
   /** The driver was given the staging file for passthrough: it may be written to without a word. */
   mayHaveUnseenWrites = false;
-  /** Monotonic time of the last answer to a flush, ms. */
-  flushedAtMs = 0;
   /** Mode, owner or times were changed too, and wait for the upload of the content. True after recovery: it is not known then. */
   hasNewAttributes = false;
   /** Set while the last user's traces are cleared (staging file to cache); new users wait for it. */

@@ -15,6 +15,10 @@ export const S_IFDIR = 0o040000;
 export const S_IFREG = 0o100000;
 export const S_IFLNK = 0o120000;
 
+const S_ISUID = 0o4000;
+const S_ISGID = 0o2000;
+const S_IXGRP = 0o010;
+
 const TYPE_MODE: Record<NodeKind, number> = { file: S_IFREG, directory: S_IFDIR, symlink: S_IFLNK };
 
 /** What `ls -l` shows for a directory, as on ext4. */
@@ -136,6 +140,16 @@ export class Tree {
   now(): NodeRow['mtime'] {
     return timespecFromMs(this.#context.clock.nowMs());
   }
+}
+
+/**
+ * What a write, a truncation or a change of owner leaves of a file's mode (Linux: should_remove_suid). Set-gid without group execution is not a
+ * privilege; directories keep theirs.
+ */
+export function withoutPrivileges(mode: number, kind: NodeKind): number {
+  if (kind !== 'file') return mode;
+  const kept = mode & ~S_ISUID;
+  return (mode & S_IXGRP) === 0 ? kept : kept & ~S_ISGID;
 }
 
 function directoryKey(key: string, marker: string | undefined): string {

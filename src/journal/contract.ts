@@ -2,6 +2,7 @@
  * The journal: what was written here and is not in the bucket yet. A staging file holds the changed bytes of one node, a row
  * in the index says so; intents are namespace changes that were begun. Knows neither FUSE nor S3: it keeps, it does not send.
  */
+import type { Timespec } from '../base/clock.ts';
 import type { Extents } from '../base/extents.ts';
 import type { NodeId } from '../base/ids.ts';
 import type { IntentAction, IntentRow } from '../index/contract.ts';
@@ -56,6 +57,11 @@ export interface Staging {
    * `fd` is given away.
    */
   noteUnseenWrites(): Promise<boolean>;
+  /**
+   * For the same case: gives the file this time of modification, so that a later write shows by changing it. Everything is dirty then, as
+   * a write at the same moment would not have shown.
+   */
+  setTime(mtime: Timespec): Promise<void>;
   /** For the same case, when the content was found to differ though the file's times did not tell: everything is dirty. */
   noteAllChanged(): void;
   /** Everything written before the call survives a loss of power: file and index are flushed. */

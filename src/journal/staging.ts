@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import { assert } from '../base/assert.ts';
-import type { Clock } from '../base/clock.ts';
+import type { Clock, Timespec } from '../base/clock.ts';
 import { type Extent, Extents } from '../base/extents.ts';
 import type { NodeId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
@@ -138,16 +138,24 @@ export class FileStaging implements Staging {
   noteUnseenWrites(): Promise<boolean> {
     return this.#lock.run(0, Number.POSITIVE_INFINITY, async () => {
       assert(this.isComplete, 'others write to complete staging files only');
-      const { size, mtimeNs, ctimeNs } = await this.#file.stat({ bigint: true });
-      const look = `${size} ${mtimeNs} ${ctimeNs}`;
       const isFirst = this.#lastLook === undefined;
+      const { look, size, isSettled } = await this.#look();
       if (look === this.#lastLook) return false;
-      const isSettled = this.#context.clock.nowMs() - Number(ctimeNs / 1_000_000n) > FILE_TICK_MS;
       this.#lastLook = isSettled ? look : UNSETTLED;
       if (isFirst) return false;
       if (Number(size) < this.#sizeBytes) this.#noteCut(Number(size));
       this.#noteChanged(0, Number(size));
       return true;
+    });
+  }
+
+  setTime({ sec, nsec }: Timespec): Promise<void> {
+    return this.#lock.run(0, Number.POSITIVE_INFINITY, async () => {
+      const time = sec + nsec / 1e9;
+      await this.#file.utimes(time, time);
+      const { look, size, isSettled } = await this.#look();
+      this.#lastLook = isSettled ? look : UNSETTLED;
+      this.#noteChanged(0, Number(size));
     });
   }
 
@@ -195,6 +203,13 @@ export class FileStaging implements Staging {
   async close(): Promise<void> {
     this.#isClosed = true;
     if (this.#holds === 0) await this.#file.close();
+  }
+
+  async #look(): Promise<{ look: string; size: bigint; isSettled: boolean }> {
+    const { size, mtimeNs } = await this.#file.stat({ bigint: true });
+    // A write sets the time to now, which shows unless it is that already.
+    const isSettled = Math.abs(this.#context.clock.nowMs() - Number(mtimeNs / 1_000_000n)) > FILE_TICK_MS;
+    return { look: `${size} ${mtimeNs}`, size, isSettled };
   }
 
   /** Byte for byte as long as there are few extents; after that in blocks, so that each one closes gaps. */
