@@ -131,10 +131,10 @@ export class TestServer {
     }
   }
 
-  /** umount(8), and then the end of the daemon. */
+  /** umount(8) without its helpers (`umount.fuse.tsfs` may be there, of another version), and then the end of the daemon. */
   async umount(): Promise<void> {
     const daemon = this.#daemon;
-    await runProgram('umount', [this.dir]);
+    await runProgram('umount', ['-i', this.dir]);
     if (daemon === undefined || !(await ended(daemon, EXIT_LIMIT_MS))) {
       throw new Error(`the daemon is still there after umount:\n${this.#log}`);
     }
@@ -151,7 +151,7 @@ export class TestServer {
       if (!(await ended(daemon, EXIT_LIMIT_MS))) throw new Error(`pid ${daemon.pid} does not die`);
     }
     while ((await readFile('/proc/self/mounts', 'utf8')).includes(` ${this.dir} fuse`)) {
-      await runProgram('umount', ['-l', this.dir]);
+      await runProgram('umount', ['-i', '-l', this.dir]);
     }
   }
 
