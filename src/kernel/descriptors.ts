@@ -23,3 +23,16 @@ export async function holdsDescriptor(pid: number, ino: bigint): Promise<boolean
     return false;
   }
 }
+
+/**
+ * Whether the process has the file with this inode number mapped shared and writable. Reads /proc/PID/maps, which shows the number of the
+ * FUSE file also where passthrough mapped its backing file; false where it cannot be read.
+ */
+export async function mapsFile(pid: number, ino: bigint): Promise<boolean> {
+  try {
+    return new RegExp(`^\\S+ .w.s \\S+ \\S+ ${ino}\\b`, 'm').test(await readFile(`/proc/${pid}/maps`, 'utf8'));
+  } catch {
+    // The process ended, is in another pid namespace, or is none of ours to look at.
+    return false;
+  }
+}
