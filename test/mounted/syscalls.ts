@@ -38,11 +38,11 @@ export interface Run {
 export function runProgram(
   program: string,
   args: readonly string[],
-  options: { readonly input?: string; readonly cwd?: string; readonly limitMs?: number } = {},
+  options: { readonly input?: string; readonly limitMs?: number } = {},
 ): Promise<Run> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
-      cwd: options.cwd ?? '/',
+      cwd: '/',
       timeout: options.limitMs ?? LIMIT_MS,
       killSignal: 'SIGKILL',
     });
@@ -64,7 +64,10 @@ export function runProgram(
   });
 }
 
-/** Runs a shell script in a directory; resolves with its output. */
-export async function shell(cwd: string, script: string): Promise<string> {
-  return (await runProgram('sh', ['-euc', script], { cwd })).output;
+/**
+ * Runs a shell script in a directory; resolves with its output. The shell changes to the directory: spawn(2)'s `cwd` would block this process,
+ * and with it the proxy that a mount there needs.
+ */
+export async function shell(directory: string, script: string): Promise<string> {
+  return (await runProgram('sh', ['-euc', `cd "$0"; ${script}`, directory])).output;
 }
