@@ -3,6 +3,7 @@
 #include <node_api.h>
 #include <sys/ioctl.h>
 
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <vector>
@@ -39,7 +40,7 @@ void onAllReleased(napi_env env, void* ref, void*) {
   delete static_cast<SessionRef*>(ref);
 }
 
-// start(fd, readers, ioThreads, maxWriteBytes, maxRequests, maxPayloadBytes, onEvents)
+// start(fd, readers, ioThreads, maxWriteBytes, maxRequests, maxPayloadBytes, onEvents, openHandle)
 //   → { handle, events: [ArrayBuffer, ArrayBuffer], outbox: ArrayBuffer }
 napi_value start(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
@@ -50,6 +51,7 @@ napi_value start(napi_env env, napi_callback_info info) {
   options.maxWriteBytes = static_cast<uint32_t>(arguments.integer(3));
   options.maxRequests = static_cast<uint32_t>(arguments.integer(4));
   options.maxPayloadBytes = static_cast<uint64_t>(arguments.integer(5));
+  options.openHandle = static_cast<uint64_t>(arguments.integer(7));
   if (!arguments.ok()) return nullptr;
   try {
     auto session = std::make_shared<Session>(options);
@@ -142,6 +144,28 @@ napi_value releasePayload(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// publish(handle, node, ttlMs, fd) → accepted. Takes the attributes from the outbox, behind the room for a header.
+napi_value publish(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info);
+  Session& session = sessionOf(arguments);
+  const auto node = static_cast<uint64_t>(arguments.integer(1));
+  const int64_t ttlMs = arguments.integer(2);
+  const auto fd = static_cast<int>(arguments.integer(3));
+  if (!arguments.ok() || ttlMs <= 0) return makeBoolean(env, false);
+  fuse::Attributes attributes;
+  memcpy(&attributes, session.outbox.data() + sizeof(fuse::OutHeader), sizeof attributes);
+  return makeBoolean(env, session.hot.publish(node, attributes, static_cast<uint64_t>(ttlMs) * 1'000'000, fd));
+}
+
+// withdraw(handle, node) → opens
+napi_value withdraw(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info);
+  Session& session = sessionOf(arguments);
+  const auto node = static_cast<uint64_t>(arguments.integer(1));
+  if (!arguments.ok()) return nullptr;
+  return makeInteger(env, static_cast<int32_t>(session.hot.withdraw(node)));
+}
+
 // notify(handle, sizeBytes) → accepted. Takes the first bytes of the outbox.
 napi_value notify(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
@@ -165,6 +189,12 @@ napi_value counters(napi_env env, napi_callback_info info) {
       {"heldBytes", session.gate.payloadBytes()},
       {"notificationsSent", session.notifications.sent},
       {"notificationsFailed", session.notifications.failed},
+      {"hotNodes", session.hot.nodes()},
+      {"hotFiles", session.hot.files()},
+      {"hotOpens", session.hot.counters.opens},
+      {"hotReleases", session.hot.counters.releases},
+      {"hotAttributes", session.hot.counters.attributes},
+      {"hotReads", session.hot.counters.reads},
   };
   napi_value result;
   napi_create_object(env, &result);
@@ -172,6 +202,15 @@ napi_value counters(napi_env env, napi_callback_info info) {
     napi_set_named_property(env, result, name, makeNumber(env, static_cast<double>(value)));
   }
   return result;
+}
+
+// cloneDevice(fuseFd, connectedFd) → errno
+napi_value cloneDevice(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info);
+  const int fuseFd = static_cast<int>(arguments.integer(0));
+  uint32_t connected = static_cast<uint32_t>(arguments.integer(1));
+  if (!arguments.ok()) return nullptr;
+  return makeInteger(env, ioctl(fuseFd, fuse::kIocClone, &connected) < 0 ? errno : 0);
 }
 
 // backingOpen(fuseFd, fd) → backing id, or a negative errno
@@ -204,8 +243,11 @@ NAPI_MODULE_INIT() {
   exportFunction(env, exports, "writeFile", writeFile);
   exportFunction(env, exports, "payload", payload);
   exportFunction(env, exports, "releasePayload", releasePayload);
+  exportFunction(env, exports, "publish", publish);
+  exportFunction(env, exports, "withdraw", withdraw);
   exportFunction(env, exports, "notify", notify);
   exportFunction(env, exports, "counters", counters);
+  exportFunction(env, exports, "cloneDevice", cloneDevice);
   exportFunction(env, exports, "backingOpen", backingOpen);
   exportFunction(env, exports, "backingClose", backingClose);
   return exports;

@@ -43,9 +43,63 @@ struct WriteIn {
 };
 static_assert(sizeof(WriteIn) == 40);
 
+struct Attributes {
+  uint64_t ino;
+  uint64_t size;
+  uint8_t rest[72];
+};
+static_assert(sizeof(Attributes) == 88);
+
+struct AttributesOut {
+  uint64_t validSec;
+  uint32_t validNsec;
+  uint32_t padding;
+  Attributes attributes;
+};
+static_assert(sizeof(AttributesOut) == 104);
+
+struct OpenIn {
+  uint32_t flags;
+  uint32_t openFlags;
+};
+static_assert(sizeof(OpenIn) == 8);
+
+struct OpenOut {
+  uint64_t fh;
+  uint32_t openFlags;
+  int32_t backingId;
+};
+static_assert(sizeof(OpenOut) == 16);
+
+constexpr uint32_t kOpenKeepCache = 1 << 1;
+constexpr uint32_t kOpenNoFlush = 1 << 5;
+
+struct ReleaseIn {
+  uint64_t fh;
+  uint32_t flags;
+  uint32_t releaseFlags;
+  uint64_t lockOwner;
+};
+static_assert(sizeof(ReleaseIn) == 24);
+
+struct ReadIn {
+  uint64_t fh;
+  uint64_t offset;
+  uint32_t size;
+  uint32_t readFlags;
+  uint64_t lockOwner;
+  uint32_t flags;
+  uint32_t padding;
+};
+static_assert(sizeof(ReadIn) == 40);
+
 enum Opcode : uint32_t {
   kForget = 2,
+  kGetattr = 3,
+  kOpen = 14,
+  kRead = 15,
   kWrite = 16,
+  kRelease = 18,
   kInterrupt = 36,
   kNotifyReply = 41,
   kBatchForget = 42,
@@ -62,6 +116,7 @@ struct BackingMap {
   uint64_t padding;
 };
 
+constexpr unsigned long kIocClone = _IOR(229, 0, uint32_t);
 constexpr unsigned long kIocBackingOpen = _IOW(229, 1, BackingMap);
 constexpr unsigned long kIocBackingClose = _IOW(229, 2, uint32_t);
 

@@ -84,6 +84,7 @@ Session::Session(const SessionOptions& options)
       outbox(options.maxWriteBytes + kHeaderRoom),
       gate(options.maxRequests, options.maxPayloadBytes, options.maxWriteBytes + kHeaderRoom),
       pool(options.maxWriteBytes + kHeaderRoom),
+      hot(options.openHandle),
       options_(options),
       io_(options.maxRequests, options.maxWriteBytes + kHeaderRoom) {}
 
@@ -186,6 +187,7 @@ void Session::deliver(std::unique_ptr<Buffer>& buffer, size_t size) {
     if (fuse::needsReply(header.opcode)) send(reinterpret_cast<const uint8_t*>(&refusal), sizeof refusal);
     return;
   }
+  if (answerHot(*buffer, size, header)) return;
   constexpr size_t kWriteHead = sizeof(fuse::InHeader) + sizeof(fuse::WriteIn);
   if (header.opcode != fuse::kWrite || size <= kWriteHead) {
     gate.settle(fuse::needsReply(header.opcode), 0);
@@ -196,6 +198,14 @@ void Session::deliver(std::unique_ptr<Buffer>& buffer, size_t size) {
   memcpy(head, buffer->data(), kWriteHead);
   const uint32_t slot = holdPayload(buffer, size - kWriteHead);
   events.push(EventKind::kRequest, slot, 0, head, kWriteHead);
+}
+
+bool Session::answerHot(Buffer& buffer, size_t size, const fuse::InHeader& header) {
+  const size_t replySize = hot.answer(buffer.data(), size, buffer.capacity());
+  if (replySize == 0) return false;
+  gate.settle(false, 0);
+  if (send(buffer.data(), replySize) != 0 && header.opcode == fuse::kOpen) hot.takeBackOpen(header.nodeid);
+  return true;
 }
 
 uint32_t Session::holdPayload(std::unique_ptr<Buffer>& buffer, size_t size) {

@@ -13,6 +13,7 @@
 #include "buffer.h"
 #include "events.h"
 #include "gate.h"
+#include "hot_table.h"
 #include "io_pool.h"
 #include "notifications.h"
 #include "payloads.h"
@@ -24,6 +25,7 @@ struct SessionOptions {
   uint32_t maxWriteBytes;
   uint32_t maxRequests;
   uint64_t maxPayloadBytes;
+  uint64_t openHandle;
 };
 
 class Session : public std::enable_shared_from_this<Session> {
@@ -49,6 +51,7 @@ class Session : public std::enable_shared_from_this<Session> {
   BufferPool pool;
   PayloadTable payloads;
   Notifications notifications;
+  HotTable hot;
 
   struct Counters {
     std::atomic<uint64_t> requests{0};
@@ -62,6 +65,7 @@ class Session : public std::enable_shared_from_this<Session> {
   // Bytes read, or -1 when there is nothing more to read.
   ssize_t readRequest(Buffer& buffer);
   void deliver(std::unique_ptr<Buffer>& buffer, size_t size);
+  bool answerHot(Buffer& buffer, size_t size, const fuse::InHeader& header);
   uint32_t holdPayload(std::unique_ptr<Buffer>& buffer, size_t size);
   int send(const uint8_t* message, size_t size);
   void runJob(const Job& job, uint8_t* scratch);

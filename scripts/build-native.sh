@@ -1,14 +1,17 @@
 #!/bin/sh
-# Builds the native addon: build/tsfs_native.node. Does nothing when it is newer than its sources.
+# Builds what is not TypeScript: the native addon, build/tsfs_native.node, and the guardian, build/tsfs-guardian. Does nothing
+# when they are newer than their sources.
 # SANITIZE=address|thread builds build/tsfs_native.$SANITIZE.node instead, for tests under a sanitizer.
 set -eu
 cd "$(dirname "$0")/.."
 
 headers=node_modules/node-api-headers/include
 sanitize=${SANITIZE:-}
-output=build/tsfs_native${sanitize:+.$sanitize}.node
+addon=build/tsfs_native${sanitize:+.$sanitize}.node
+guardian=build/tsfs-guardian
 
-if [ -f "$output" ] && [ -z "$(find native scripts/build-native.sh -newer "$output" | head -n 1)" ]; then
+if [ -f "$addon" ] && [ -f "$guardian" ] &&
+  [ -z "$(find native scripts/build-native.sh -newer "$addon" | head -n 1)" ]; then
   exit 0
 fi
 compiler=${CXX:-g++}
@@ -22,10 +25,13 @@ if [ ! -f "$headers/node_api.h" ]; then
 fi
 
 mkdir -p build
-partial=$output.$$
+partial=build/partial.$$
 trap 'rm -f "$partial"' EXIT
-echo "building $output"
+echo "building $guardian"
+"$compiler" -x c -std=gnu11 -O2 -g -Wall -Wextra -Werror native/guardian.c -Wl,--as-needed -o "$partial"
+mv "$partial" "$guardian"
+echo "building $addon"
 # NAPI_VERSION 8: external array buffers, asynchronous work and thread-safe functions are all in it.
 "$compiler" -std=c++17 -O2 -g -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -pthread \
   -DNAPI_VERSION=8 ${sanitize:+-fsanitize=$sanitize} -isystem "$headers" native/*.cpp -o "$partial"
-mv "$partial" "$output"
+mv "$partial" "$addon"

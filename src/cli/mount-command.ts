@@ -4,8 +4,9 @@ import type { MountConfig } from '../mount/config.ts';
 import { isServed } from '../mount/control.ts';
 import { startDaemon } from '../mount/daemonize.ts';
 import { EXIT, MountError } from '../mount/errors.ts';
+import { guardianCommand } from '../mount/guardian.ts';
+import { type MountJob, writeJob } from '../mount/job.ts';
 import { checkFree, checkPlaces, findMountpoint, isEmpty, makeDirectories, presentMount } from '../mount/preflight.ts';
-import type { MountJob } from '../mount/run.ts';
 import { parseOptions, type RawOption } from './parse-options.ts';
 import { type Circumstances, resolveConfig } from './resolve.ts';
 import { parseSource } from './source.ts';
@@ -74,10 +75,16 @@ async function waitForEnd(config: MountConfig, terminal: Terminal): Promise<void
   }
 }
 
-/** The daemon's layers are loaded only where they run. */
+/** From source or compiled: the entry point has this module's extension. */
+const WORKER = new URL(import.meta.url.endsWith('.ts') ? '../mount/worker.ts' : '../mount/worker.js', import.meta.url);
+
+/** This process becomes the guardian: the same pid, terminal and signals. */
 async function runHere(job: MountJob): Promise<number> {
-  const { runJob } = await import('../mount/run.ts');
-  return runJob(job, () => undefined);
+  const { mountpoint, source } = job.config;
+  const words = [await writeJob(job), source, mountpoint];
+  const { program, argv } = guardianCommand({ mode: 'attached', mountpoint, module: WORKER, arguments: words });
+  if (process.execve === undefined) throw new MountError('This version of Node cannot run in the foreground.');
+  return process.execve(program, argv, process.env);
 }
 
 async function runBehind(job: MountJob): Promise<number> {
@@ -85,12 +92,10 @@ async function runBehind(job: MountJob): Promise<number> {
   const interrupted = new AbortController();
   const interrupt = () => interrupted.abort();
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
-  // From source or compiled: the entry point has this module's extension.
-  const entry = import.meta.url.endsWith('.ts') ? '../mount/daemon.ts' : '../mount/daemon.js';
   await startDaemon({
-    module: new URL(entry, import.meta.url),
-    labels: [config.source, config.mountpoint],
-    job,
+    module: WORKER,
+    arguments: [await writeJob(job), config.source, config.mountpoint],
+    mountpoint: config.mountpoint,
     outputFile: config.log.file ?? '/dev/null',
     readyTimeoutMs: READY_TIMEOUT_MS,
     signal: interrupted.signal,

@@ -503,6 +503,13 @@ const mount = {
     default: 'on',
     help: 'let the kernel write to staged files directly, where it can',
   },
+  hot_table: {
+    kind: 'flag',
+    group: 'mount',
+    opposite: 'no_hot_table',
+    default: 'on',
+    help: 'let native threads answer for files that are read often',
+  },
   max_background: { kind: 'any', group: 'mount', support: 'ignored', help: 'tsfs bounds what it has in flight' },
   kernel_cache: {
     kind: 'flag',

@@ -67,6 +67,7 @@ export async function resolveConfig(
       noexec: values.noexec ?? false,
       noatime: values.noatime ?? false,
       passthrough: values.passthrough ?? true,
+      hotTable: values.hot_table ?? true,
     },
     log: logConfig(values, host.foreground ? undefined : join(base.log, `${name}.log`)),
     durability: values.durability === 'local' ? 'local' : 'remote',

@@ -33,7 +33,7 @@ function describeRows(mount: MountStatus): [string, string][] {
     ['cache', `${size(cache.bytes)} of ${size(cache.limitBytes)} in ${cache.directory}`],
     ['index', `${mount.index.nodes} names in ${mount.stateDirectory}`],
     ['requests', requestsText(store)],
-    ['daemon', `pid ${mount.pid}, tsfs ${mount.version}`],
+    ['daemon', `pid ${mount.pid}, tsfs ${mount.version}, guardian pid ${mount.guardian.pid}${restarts(mount)}`],
   ];
   if (cache.damagedBlocks > 0) rows.push(['damaged', `${cache.damagedBlocks} cached blocks were fetched again`]);
   if (mount.skippedKeys > 0) rows.push(['skipped', `${mount.skippedKeys} keys that cannot be file names`]);
@@ -46,6 +46,11 @@ function requestsText({ operations, errors }: MountStatus['store']): string {
   const failed = Object.values(errors).reduce((sum, count) => sum + count, 0);
   const parts = counts.map(([name, count]) => `${name} ${count}`).join(', ');
   return `${total}${parts === '' ? '' : ` (${parts})`}, ${failed} without success`;
+}
+
+function restarts({ guardian }: MountStatus): string {
+  if (guardian.restarts === 0) return '';
+  return `, worker replaced ${guardian.restarts} times${because(guardian.lastRestart)}`;
 }
 
 function because(error: string | undefined): string {

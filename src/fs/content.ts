@@ -107,6 +107,15 @@ export class Contents {
     return staging.fd;
   }
 
+  /** The same, when an earlier process gave the staging file away: what was written since is not known. */
+  async inheritBackingFile(file: OpenFile): Promise<void> {
+    const staging = file.staging ?? this.#adoptStaging(file);
+    if (staging === undefined) return;
+    await this.backingFd(file);
+    staging.noteAllChanged();
+    this.noteChange(file);
+  }
+
   /** Takes notice of what was written by passthrough. Before anything that depends on size, times or content. */
   async notice(file: OpenFile): Promise<void> {
     if (!file.mayHaveUnseenWrites || file.staging === undefined) return;
@@ -175,6 +184,7 @@ export class Contents {
 
   /** Before the object disappears under its open descriptors: have all of it here, so that they can go on. */
   async keepForReaders(id: NodeId): Promise<void> {
+    this.#openFiles.recall(id);
     const row = this.#context.index.nodes.get(id);
     if (!this.#openFiles.isOpen(id) || row?.etag === undefined || row.kind !== 'file') return;
     await this.#openFiles.use(id, async (file) => {

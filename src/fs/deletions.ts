@@ -48,6 +48,18 @@ export class Deletions {
     await Promise.all([...this.#pending].filter(([key]) => key.startsWith(prefix)).map(([, done]) => done));
   }
 
+  /** Goes on with what an earlier run had begun. Before anybody looks: the names stay gone until it is done. */
+  recover(): void {
+    for (const { id, action } of this.#context.journal.unfinished()) {
+      if (action.kind !== 'delete') continue;
+      const { key } = action;
+      const done = this.#untilDone(key, id).then(() => {
+        this.#pending.delete(key);
+      });
+      this.#pending.set(key, done);
+    }
+  }
+
   /** Call when the index is about to take the name away, holding the node's lock. */
   async delete(deleted: DeletedName): Promise<void> {
     const nowMs = this.#context.clock.monotonicMs();
@@ -55,11 +67,15 @@ export class Deletions {
     this.#lastAtMs = nowMs;
     if (!isBurst || this.#isFailing) return this.#once(deleted);
     await this.#slots.acquire();
-    const done = this.#untilDone(deleted).finally(() => {
+    const { key, parent, name } = deleted;
+    const { journal, beliefs } = this.#context;
+    const done = this.#untilDone(key, journal.begin({ kind: 'delete', key })).then((isDone) => {
+      // A listing that began before this still shows the name.
+      if (isDone) beliefs.noteRemoved(parent, name);
       this.#slots.release();
-      this.#pending.delete(deleted.key);
+      this.#pending.delete(key);
     });
-    this.#pending.set(deleted.key, done);
+    this.#pending.set(key, done);
   }
 
   /** The caller waits, and has the error. */
@@ -75,16 +91,15 @@ export class Deletions {
     }
   }
 
-  /** The caller has its answer: goes on until the bucket has done it, or refuses for good. Never rejects. */
-  async #untilDone({ key, parent, name }: DeletedName): Promise<void> {
-    const { journal, mover, beliefs, log } = this.#context;
-    const intent = journal.begin({ kind: 'delete', key });
+  /** The caller has its answer: goes on until the bucket has done it, or refuses for good: false. Never rejects. */
+  async #untilDone(key: string, intent: number): Promise<boolean> {
+    const { journal, mover, log } = this.#context;
+    let isDone = false;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)) {
       try {
         await mover.delete(key);
         this.#isFailing = false;
-        // A listing that began before this still shows the name.
-        beliefs.noteRemoved(parent, name);
+        isDone = true;
         break;
       } catch (error) {
         this.#isFailing = true;
@@ -99,5 +114,6 @@ export class Deletions {
       }
     }
     journal.done(intent);
+    return isDone;
   }
 }

@@ -4,7 +4,7 @@
  */
 import { timespecFromMs } from '../base/clock.ts';
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
-import { INDEX_BATCH, type IntentRow, type StagingRow } from '../index/contract.ts';
+import { INDEX_BATCH, type IntentRow, type NodeRow, type StagingRow } from '../index/contract.ts';
 import { isStoreError } from '../store/contract.ts';
 import type { Committer } from './committer.ts';
 import type { FsContext } from './context.ts';
@@ -40,14 +40,17 @@ export class Drainer {
     this.#openFiles = openFiles;
   }
 
-  /** Takes over what the last run left. Before the mount; the uploads themselves follow in the background. */
-  async recover(): Promise<void> {
+  /**
+   * Takes over what the last run left. Before the mount; the uploads themselves follow in the background. `open`: the mount goes on, and these
+   * nodes are open for writing.
+   */
+  async recover(open: ReadonlySet<NodeId> | undefined): Promise<void> {
     const { journal, index, clock, log } = this.#context;
     const stagings = await journal.recover();
     if (stagings.length > 0) log.info({ files: stagings.length }, 'continuing with files of an earlier run');
     for (const staging of stagings) {
       const row = index.nodes.get(staging.node);
-      if (row !== undefined && row.parent !== undefined && row.dirty) continue;
+      if (row !== undefined && isKept(row, open)) continue;
       // Uploaded before the end of the last run, or unlinked while open: nothing is owed.
       await journal.discard(staging.node);
     }
@@ -56,9 +59,11 @@ export class Drainer {
     if (root?.mtime.sec === 0) index.nodes.update(ROOT_NODE_ID, { mtime: timespecFromMs(clock.nowMs()) });
   }
 
-  start(): void {
+  /** `continues`: the mount goes on. What was begun comes again from the kernel then, and nodes without a name may still be open. */
+  start(continues: boolean): void {
     this.#timer = setInterval(() => void this.#look(), LOOK_EVERY_MS);
     this.#timer.unref();
+    if (continues) return;
     void this.#finishIntents();
     void this.#buryDetached();
   }
@@ -159,7 +164,7 @@ export class Drainer {
 
   async #finishIntents(): Promise<void> {
     const { journal, log } = this.#context;
-    for (const intent of journal.unfinished()) {
+    for (const intent of journal.unfinished().filter(({ action }) => action.kind !== 'delete')) {
       try {
         await this.#finish(intent);
         journal.done(intent.id);
@@ -177,7 +182,8 @@ export class Drainer {
   /** Forward only: what was acknowledged to nobody may still be completed, and a half rename must not stay. */
   async #finish({ action }: IntentRow): Promise<void> {
     const { mover, store } = this.#context;
-    if (action.kind === 'delete') return mover.delete(action.key);
+    // Taken over by `Deletions`.
+    if (action.kind === 'delete') return;
     if (action.kind === 'renameTree') {
       await mover.moveTree(action.fromPrefix, action.toPrefix);
       return;
@@ -191,6 +197,12 @@ export class Drainer {
       if (!isStoreError(error, 'NotFound')) throw error;
     }
   }
+}
+
+/** Staging files that somebody needs: the bucket, who writes, and while the mount goes on whoever has a file open that has no name. */
+function isKept(row: NodeRow, open: ReadonlySet<NodeId> | undefined): boolean {
+  if (row.parent === undefined) return open !== undefined;
+  return row.dirty || open?.has(row.id) === true;
 }
 
 function nextTurn(): Promise<void> {

@@ -1,9 +1,9 @@
 /** The operations that a kernel driver calls, put together from their families. */
 import { constants } from 'node:fs';
-import type { NodeId } from '../base/ids.ts';
+import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import { KeyedLock, SharedLock } from '../base/locks.ts';
 import { Revalidator, type RevalidatorOptions } from '../freshness/revalidator.ts';
-import type { NodeRow } from '../index/contract.ts';
+import type { NodeKind, NodeRow } from '../index/contract.ts';
 import type {
   AttributeChange,
   AttributesReply,
@@ -11,9 +11,11 @@ import type {
   DirectoryEntry,
   Entry,
   FileSystemStatus,
+  HotNodes,
   NegativeEntry,
   Notifier,
   OpenDirectoryReply,
+  OpenRecord,
   OpenReply,
   Operations,
   ReadReply,
@@ -29,10 +31,12 @@ import { Deletions } from './deletions.ts';
 import { Directories } from './directory.ts';
 import { Drainer } from './drainer.ts';
 import { errnoOf, FsError } from './errors.ts';
+import { HotFiles } from './hot-files.ts';
 import { Lister, type ListerCounts } from './lister.ts';
 import { MAX_NAME_BYTES } from './names.ts';
 import { Namespace } from './namespace.ts';
 import { type OpenFile, OpenFiles } from './open-files.ts';
+import { resumable } from './resent.ts';
 import { type Found, Resolver } from './resolver.ts';
 import { Retirement } from './retirement.ts';
 import { S_IFMT, S_IFREG, Tree } from './tree.ts';
@@ -65,6 +69,7 @@ export class FileSystem implements Operations {
   readonly #tree: Tree;
   readonly #openFiles: OpenFiles;
   readonly #retirement: Retirement;
+  readonly #deletions: Deletions;
   readonly #lister: Lister;
   readonly #resolver: Resolver;
   readonly #completer: Completer;
@@ -75,13 +80,16 @@ export class FileSystem implements Operations {
   readonly #namespace: Namespace;
   readonly #attributes: AttributeChanges;
   readonly #directories: Directories;
+  readonly #hotFiles: HotFiles;
 
   constructor(context: FsContext) {
     this.#context = context;
     this.#tree = new Tree(context);
     this.#openFiles = new OpenFiles((file) => this.#committer.settle(file));
+    this.#hotFiles = new HotFiles(context, this.#tree, this.#openFiles);
     this.#retirement = new Retirement(context, () => this.#openFiles);
     const deletions = new Deletions(context);
+    this.#deletions = deletions;
     this.#lister = new Lister(context, this.#tree, this.#retirement, deletions);
     this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, deletions, (id) =>
       this.#completer.want(id),
@@ -113,14 +121,27 @@ export class FileSystem implements Operations {
     );
   }
 
-  /** What the bucket is still owed: for the composition root, which recovers, drains and closes. */
+  /**
+   * Takes over what an earlier process left, before the first request. `inherited`: the mount goes on, and these opens are to be counted; the
+   * kernel keeps its node ids.
+   */
+  async recover(inherited: readonly OpenRecord[] | undefined): Promise<void> {
+    this.#deletions.recover();
+    await this.#drainer.recover(inherited && new Set(inherited.map(({ node }) => node)));
+    if (inherited === undefined) return;
+    this.#retirement.inherit(this.#context.index.nodes.lastId());
+    for (const record of inherited) await this.#reopen(record);
+  }
+
+  /** What the bucket is still owed: for the composition root, which drains and closes. */
   get drainer(): Drainer {
     return this.#drainer;
   }
 
-  /** From here on the kernel is told what changes. */
-  connect(notifier: Notifier): void {
+  /** From here on the kernel is told what changes, and `hotNodes`, if given, answers for files in use that do not. */
+  connect(notifier: Notifier, hotNodes?: HotNodes): void {
     this.#context.notifier = notifier;
+    if (hotNodes !== undefined) this.#hotFiles.connect(hotNodes);
   }
 
   status(): FsStatus {
@@ -143,8 +164,9 @@ export class FileSystem implements Operations {
     return this.#entryOrMissing(parent, name, found);
   }
 
-  forget(): void {
-    // Nothing is kept for the kernel's sake: nodes resolve from the index, and open ones are counted by open and release.
+  /** Nodes resolve from the index, and open ones are counted: only of those that were open before this process began, this is the end. */
+  forget(id: NodeId): void {
+    this.#retirement.forgotten(id);
   }
 
   getAttributes(_caller: Caller, id: NodeId): AttributesReply | Promise<AttributesReply> {
@@ -184,39 +206,45 @@ export class FileSystem implements Operations {
 
   async makeSymlink(caller: Caller, parent: NodeId, name: string, target: string): Promise<Entry> {
     this.#checkWritable();
-    return this.#fresh(await this.#namespace.makeSymlink(parent, name, target, caller));
+    const make = async () => this.#fresh(await this.#namespace.makeSymlink(parent, name, target, caller));
+    return resumable(caller, 'EEXIST', make, () => this.#existing(parent, name, 'symlink'));
   }
 
   async makeNode(caller: Caller, parent: NodeId, name: string, mode: number): Promise<Entry> {
     this.#checkWritable();
     const type = mode & S_IFMT;
     if (type !== S_IFREG && type !== 0) throw new FsError('EPERM');
-    const row = await this.#namespace.createFile(parent, name, mode, caller);
-    await this.#openFiles.use(row.id, async (file) => {
+    const make = async () => (await this.#namespace.createFile(parent, name, mode, caller)).id;
+    const id = await resumable(caller, 'EEXIST', make, async () => (await this.#existing(parent, name, 'file')).node);
+    await this.#openFiles.use(id, async (file) => {
       await this.#contents.stage(file);
-      await this.#committer.commit(row.id);
+      await this.#committer.commit(id);
     });
-    return this.#fresh(this.#tree.row(row.id));
+    return this.#fresh(this.#tree.row(id));
   }
 
   async makeDirectory(caller: Caller, parent: NodeId, name: string, mode: number): Promise<Entry> {
     this.#checkWritable();
-    return this.#fresh(await this.#namespace.makeDirectory(parent, name, mode, caller));
+    const make = async () => this.#fresh(await this.#namespace.makeDirectory(parent, name, mode, caller));
+    return resumable(caller, 'EEXIST', make, () => this.#existing(parent, name, 'directory'));
   }
 
-  unlink(_caller: Caller, parent: NodeId, name: string): Promise<void> {
+  unlink(caller: Caller, parent: NodeId, name: string): Promise<void> {
     this.#checkWritable();
-    return this.#namespace.unlink(parent, name);
+    return resumable(caller, 'ENOENT', () => this.#namespace.unlink(parent, name), nothing);
   }
 
-  removeDirectory(_caller: Caller, parent: NodeId, name: string): Promise<void> {
+  removeDirectory(caller: Caller, parent: NodeId, name: string): Promise<void> {
     this.#checkWritable();
-    return this.#namespace.removeDirectory(parent, name);
+    return resumable(caller, 'ENOENT', () => this.#namespace.removeDirectory(parent, name), nothing);
   }
 
-  rename(_caller: Caller, from: NodeId, name: string, to: NodeId, newName: string, flags: RenameFlags): Promise<void> {
+  rename(caller: Caller, from: NodeId, name: string, to: NodeId, newName: string, flags: RenameFlags): Promise<void> {
     this.#checkWritable();
-    return this.#namespace.rename(from, name, to, newName, flags.noReplace);
+    const move = () => this.#namespace.rename(from, name, to, newName, { ...flags, isResent: caller.isResent });
+    return resumable(caller, 'ENOENT', move, async () => {
+      await this.#resolver.need(to, newName);
+    });
   }
 
   async open(_caller: Caller, id: NodeId, flags: number, killPrivileges: boolean): Promise<OpenReply> {
@@ -228,7 +256,9 @@ export class FileSystem implements Operations {
     try {
       if ((flags & O_TRUNC) !== 0) await this.#attributes.truncate(id, 0);
       if (killPrivileges) this.#contents.dropPrivileges(id);
-      return await this.#openReply(file);
+      const reply = await this.#openReply(file);
+      if (!writes && reply.backingFd === undefined) this.#hotFiles.offer(id);
+      return reply;
     } catch (error) {
       this.#openFiles.release(file.id, writes);
       throw error;
@@ -237,15 +267,19 @@ export class FileSystem implements Operations {
 
   async create(caller: Caller, parent: NodeId, name: string, mode: number, flags: number) {
     this.#checkWritable();
-    const row = await this.#namespace.createFile(parent, name, mode, caller);
-    const file = await this.#openFiles.open(row.id, true);
-    file.exclusive = (flags & O_EXCL) !== 0;
+    const make = async () => (await this.#namespace.createFile(parent, name, mode, caller)).id;
+    const id = await resumable(caller, 'EEXIST', make, async () => (await this.#existing(parent, name, 'file')).node);
+    const file = await this.#openFiles.open(id, true);
+    file.exclusive = (flags & O_EXCL) !== 0 && this.#tree.row(id).etag === undefined;
     await this.#contents.stage(file);
-    return { entry: this.#fresh(row), open: await this.#openReply(file) };
+    return { entry: this.#fresh(this.#tree.row(id)), open: await this.#openReply(file) };
   }
 
-  read(caller: Caller, id: NodeId, offset: number, lengthBytes: number): Promise<ReadReply> {
-    return this.#contents.read(id, offset, lengthBytes, caller.signal);
+  async read(caller: Caller, id: NodeId, offset: number, lengthBytes: number): Promise<ReadReply> {
+    const hot = this.#hotFiles.find(id);
+    const reply = await this.#contents.read(id, offset, lengthBytes, caller.signal);
+    if (hot !== undefined) this.#hotFiles.noteRead(hot, offset, reply);
+    return reply;
   }
 
   write(
@@ -321,16 +355,16 @@ export class FileSystem implements Operations {
     return this.#attributes.listXattrs(row.complete ? row : await this.#currentVersion(id));
   }
 
-  async setXattr(_caller: Caller, id: NodeId, name: string, value: Uint8Array, flags: number): Promise<void> {
+  async setXattr(caller: Caller, id: NodeId, name: string, value: Uint8Array, flags: number): Promise<void> {
     this.#checkWritable();
     if (!isStoredXattr(name)) throw new FsError('EOPNOTSUPP');
-    await this.#attributes.setXattr(id, name, value, flags);
+    await resumable(caller, 'EEXIST', () => this.#attributes.setXattr(id, name, value, flags), nothing);
   }
 
-  async removeXattr(_caller: Caller, id: NodeId, name: string): Promise<void> {
+  async removeXattr(caller: Caller, id: NodeId, name: string): Promise<void> {
     this.#checkWritable();
     if (!isStoredXattr(name)) throw new FsError('EOPNOTSUPP');
-    await this.#attributes.removeXattr(id, name);
+    await resumable(caller, 'ENODATA', () => this.#attributes.removeXattr(id, name), nothing);
   }
 
   async allocate(_caller: Caller, id: NodeId, offset: number, lengthBytes: number, mode: number): Promise<void> {
@@ -389,6 +423,21 @@ export class FileSystem implements Operations {
     return errnoOf(error);
   }
 
+  async #reopen({ node, flags, backingId }: OpenRecord): Promise<void> {
+    const row = this.#context.index.nodes.get(node);
+    if (row === undefined) return;
+    const file = await this.#openFiles.open(node, (flags & O_ACCMODE) !== O_RDONLY);
+    file.exclusive = (flags & O_EXCL) !== 0 && row.etag === undefined;
+    if (backingId > 0) await this.#contents.inheritBackingFile(file);
+  }
+
+  /** What a request that comes again had made before. */
+  async #existing(parent: NodeId, name: string, kind: NodeKind): Promise<Entry> {
+    const row = await this.#resolver.need(parent, name);
+    if (row.kind !== kind) throw new FsError('EEXIST');
+    return this.#fresh(row);
+  }
+
   #renewableMs(id: NodeId): number | undefined {
     const row = this.#context.index.nodes.get(id);
     return row === undefined || row.parent === undefined || row.dirty
@@ -413,7 +462,9 @@ export class FileSystem implements Operations {
   }
 
   async #openReply(file: OpenFile): Promise<OpenReply> {
-    const backingFd = file.writers > 0 ? await this.#contents.backingFd(file) : undefined;
+    // Opens that an earlier process answered may go through the page cache, which excludes passthrough. Who has it already keeps it.
+    const mayPass = file.writers > 0 && (file.mayHaveUnseenWrites || !this.#retirement.isInherited(file.id));
+    const backingFd = mayPass ? await this.#contents.backingFd(file) : undefined;
     // A node is one version, and local changes go through the page cache: what it holds is true.
     return backingFd === undefined ? { keepCache: true } : { keepCache: true, backingFd };
   }
@@ -444,7 +495,8 @@ export class FileSystem implements Operations {
   #attributesOf(row: NodeRow): AttributesReply {
     const live = this.#openFiles.find(row.id)?.live(row) ?? this.#stagedOf(row);
     // Provisional attributes are for now only: the next look may already know better.
-    const ttlMs = row.complete ? this.#context.beliefs.remainingMs(row) : 0;
+    const isKnown = row.complete || row.id === ROOT_NODE_ID;
+    const ttlMs = isKnown ? this.#context.beliefs.remainingMs(row) : 0;
     return { attributes: this.#tree.attributesOf(row, live), ttlMs };
   }
 }
@@ -456,6 +508,8 @@ function revalidation(context: FsContext): RevalidatorOptions {
     maxNames: REVALIDATED_NAMES,
   };
 }
+
+function nothing(): void {}
 
 /** Others (`security.*`, `system.*`) are asked for by the kernel and by `ls` all the time, and are never stored. */
 function isStoredXattr(name: string): boolean {

@@ -3,7 +3,7 @@
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import type { KeyedLock, SharedLock } from '../base/locks.ts';
 import type { NodeFields, NodeKind, NodeRow } from '../index/contract.ts';
-import type { BodySource, ObjectAttributes } from '../store/contract.ts';
+import { type BodySource, isStoreError, type ObjectAttributes } from '../store/contract.ts';
 import type { Contents } from './content.ts';
 import type { FsContext } from './context.ts';
 import type { Deletions } from './deletions.ts';
@@ -27,6 +27,12 @@ export interface NamespaceParts {
   readonly retirement: Retirement;
   readonly nodeLocks: KeyedLock<NodeId>;
   readonly keyGate: SharedLock;
+}
+
+export interface RenameManner {
+  readonly noReplace: boolean;
+  /** See `resent.ts`. */
+  readonly isResent: boolean;
 }
 
 /** Linux's MAXSYMLINKS has nothing to do with it: PATH_MAX less the NUL bounds what readlink can return. */
@@ -103,24 +109,52 @@ export class Namespace {
     await this.#keepParent(parent);
   }
 
-  async rename(from: NodeId, name: string, to: NodeId, newName: string, noReplace: boolean): Promise<void> {
+  async rename(from: NodeId, name: string, to: NodeId, newName: string, how: RenameManner): Promise<void> {
     const { resolver } = this.#parts;
     const row = await resolver.need(from, name);
     const target = (await resolver.find(to, newName))?.row;
     if (target?.id === row.id) return;
-    if (target !== undefined && noReplace) throw new FsError('EEXIST');
+    const earlier = how.isResent ? await this.#takeOver(row, to, newName) : undefined;
+    if (target !== undefined && how.noReplace && earlier === undefined) throw new FsError('EEXIST');
     if (row.kind === 'directory') {
       if (target !== undefined && target.kind !== 'directory') throw new FsError('ENOTDIR');
       if (target !== undefined) await this.#checkEmpty(target);
       await this.#renameDirectory(row, to, newName, target);
     } else {
       if (target?.kind === 'directory') throw new FsError('EISDIR');
-      await this.#renameFile(row, to, newName, target);
+      await this.#renameFile(row, to, newName, target, earlier);
     }
     await this.#keepParent(from);
   }
 
-  async #renameFile(row: NodeRow, to: NodeId, newName: string, target: NodeRow | undefined): Promise<void> {
+  /**
+   * An earlier process had begun this rename: from here on it is this one's. Returns what the object is under the new key, when it was moved already
+   * and only the index does not know.
+   */
+  async #takeOver(row: NodeRow, to: NodeId, newName: string): Promise<Partial<NodeFields> | undefined> {
+    const { context, tree } = this.#parts;
+    for (const { id, action } of context.journal.unfinished()) {
+      if (action.kind !== 'delete' && action.node === row.id) context.journal.done(id);
+    }
+    if (row.kind === 'directory' || row.etag === undefined) return undefined;
+    const isThere = (key: string) =>
+      context.store.head(key).catch((error: unknown) => {
+        if (isStoreError(error, 'NotFound')) return undefined;
+        throw error;
+      });
+    if ((await isThere(tree.keyOf(row))) !== undefined) return undefined;
+    const moved = await isThere(tree.newKey(to, newName, row.kind));
+    if (moved === undefined) return undefined;
+    return { etag: moved.etag, lastModifiedMs: moved.lastModifiedMs, validatedAtMs: context.clock.nowMs() };
+  }
+
+  async #renameFile(
+    row: NodeRow,
+    to: NodeId,
+    newName: string,
+    target: NodeRow | undefined,
+    earlier: Partial<NodeFields> | undefined,
+  ): Promise<void> {
     const { context, tree, contents, deletions, nodeLocks, keyGate } = this.#parts;
     if (target !== undefined) await contents.keepForReaders(target.id);
     const ids = target === undefined ? [row.id] : [row.id, target.id];
@@ -129,7 +163,7 @@ export class Namespace {
         const current = tree.row(row.id);
         const toKey = tree.newKey(to, newName, current.kind);
         await deletions.settled(toKey);
-        const moved = await this.#moveObject(current, toKey, newName);
+        const moved = earlier ?? (await this.#moveObject(current, toKey, newName));
         this.#takeName(current, to, newName, target);
         if (moved !== undefined) context.index.nodes.update(row.id, moved);
       }),

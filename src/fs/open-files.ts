@@ -58,6 +58,8 @@ export class OpenFile {
 }
 
 export class OpenFiles {
+  /** Called by who must know all opens of a node: has those that the driver answered by itself `adopt`ed. */
+  recall: (id: NodeId) => void = () => undefined;
   readonly #files = new Map<NodeId, OpenFile>();
   readonly #onIdle: (file: OpenFile) => void;
 
@@ -94,6 +96,13 @@ export class OpenFiles {
     if (writes) file.writers += 1;
     else file.readers += 1;
     return file;
+  }
+
+  /** Counts opens for reading that were answered elsewhere. */
+  adopt(id: NodeId, readers: number): void {
+    const file = this.#files.get(id) ?? new OpenFile(id);
+    file.readers += readers;
+    this.#files.set(id, file);
   }
 
   /** For uses that outlive a call: the counterpart of `file.inFlight += 1`. */

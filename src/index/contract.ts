@@ -109,6 +109,8 @@ export interface AppliedListing {
 }
 
 export interface NodeTable {
+  /** Called before `update`, `move`, `detach` or `remove` changes the row. */
+  onChange: (id: NodeId) => void;
   get(id: NodeId): NodeRow | undefined;
   child(parent: NodeId, name: string): NodeRow | undefined;
   /** Children with `id > after`, in order of id, at most `limit` (≤ INDEX_BATCH). Stable while the directory changes. */
@@ -149,6 +151,8 @@ export interface NodeTable {
    */
   sweep(parent: NodeId, startedAtMs: number, after: number): Sweep;
   count(): number;
+  /** The highest id that was ever given to a node. */
+  lastId(): NodeId;
 }
 
 /** What the block cache has of one content. */
@@ -230,10 +234,29 @@ export interface PendingTable {
   counts(): { readonly stagings: number; readonly intents: number };
 }
 
+/** An open description of the kernel that the next process must know of. */
+export interface OpenRow {
+  readonly handle: number;
+  readonly node: NodeId;
+  /** open(2)'s. */
+  readonly flags: number;
+  /** Of FUSE passthrough; 0: none. */
+  readonly backingId: number;
+}
+
+export interface OpenTable {
+  put(row: OpenRow): void;
+  delete(handle: number): void;
+  /** In order of handle, after the given one, at most `limit`. */
+  list(afterHandle: number, limit: number): OpenRow[];
+  clear(): void;
+}
+
 export interface Index {
   readonly nodes: NodeTable;
   readonly contents: ContentTable;
   readonly pending: PendingTable;
+  readonly opens: OpenTable;
   /** Small facts that survive: format version, what an endpoint supports, bus position. */
   getFact(name: string): string | undefined;
   setFact(name: string, value: string): void;

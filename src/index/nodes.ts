@@ -1,6 +1,6 @@
 import type { Database, Statement } from 'better-sqlite3';
 import { assert } from '../base/assert.ts';
-import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
+import { FIRST_NODE_ID, type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import {
   type AppliedListing,
   INDEX_BATCH,
@@ -15,6 +15,7 @@ import { KIND_CODES, type NodeRecord, toRow, toValues, VALUE_COLUMNS } from './n
 import { inTransaction } from './transaction.ts';
 
 export class SqliteNodes implements NodeTable {
+  onChange: (id: NodeId) => void = () => undefined;
   readonly #get: Statement<[number], NodeRecord>;
   readonly #child: Statement<[number, string], NodeRecord>;
   readonly #children: Statement<[number, number, number], NodeRecord>;
@@ -28,6 +29,7 @@ export class SqliteNodes implements NodeTable {
   readonly #detached: Statement<[number], NodeRecord>;
   readonly #dirty: Statement<[number, number], NodeRecord>;
   readonly #count: Statement<[], number>;
+  readonly #lastId: Statement<[], number>;
   readonly #removeAll: (id: NodeId) => boolean;
   readonly #listing: ListingWriter;
 
@@ -49,6 +51,7 @@ export class SqliteNodes implements NodeTable {
       `SELECT * FROM nodes WHERE parent IS NULL AND id > ${ROOT_NODE_ID} ORDER BY id LIMIT ?`,
     );
     this.#dirty = db.prepare('SELECT * FROM nodes WHERE dirty = 1 AND id > ? ORDER BY id LIMIT ?');
+    this.#lastId = db.prepare<[], number>("SELECT seq FROM sqlite_sequence WHERE name = 'nodes'").pluck();
     this.#count = db.prepare<[], number>("SELECT value FROM counters WHERE name = 'nodes'").pluck();
     this.#removeAll = inTransaction(db, (id: NodeId) => this.#removeTree(id));
     this.#listing = new ListingWriter(db);
@@ -80,22 +83,26 @@ export class SqliteNodes implements NodeTable {
   update(id: NodeId, change: Partial<Omit<NodeFields, 'parent' | 'name'>>): void {
     const row = this.get(id);
     if (row === undefined) return;
+    this.onChange(id);
     const forgotten = 'etag' in change ? { lastModifiedMs: undefined } : {};
     this.#update.run(...toValues({ ...row, ...forgotten, ...change }), id);
   }
 
   move(id: NodeId, parent: NodeId, name: string): void {
     assert(id !== ROOT_NODE_ID, 'the root does not move');
+    this.onChange(id);
     this.#move.run(parent, name, id);
   }
 
   detach(id: NodeId): void {
     assert(id !== ROOT_NODE_ID, 'the root has no name to lose');
+    this.onChange(id);
     this.#detach.run(id);
   }
 
   remove(id: NodeId): boolean {
     assert(id !== ROOT_NODE_ID, 'the root stays');
+    this.onChange(id);
     return this.#removeAll(id);
   }
 
@@ -113,6 +120,10 @@ export class SqliteNodes implements NodeTable {
 
   sweep(parent: NodeId, startedAtMs: number, after: number): Sweep {
     return this.#listing.sweep(parent, startedAtMs, after);
+  }
+
+  lastId(): NodeId {
+    return (this.#lastId.get() ?? FIRST_NODE_ID - 1) as NodeId;
   }
 
   count(): number {

@@ -7,6 +7,7 @@ import { SqliteContents } from './contents.ts';
 import { type Index, IndexError } from './contract.ts';
 import { SqliteFacts } from './facts.ts';
 import { SqliteNodes } from './nodes.ts';
+import { SqliteOpens } from './opens.ts';
 import { SqlitePending } from './pending.ts';
 import { migrate } from './schema.ts';
 import { inTransaction } from './transaction.ts';
@@ -59,6 +60,7 @@ function openLocked(options: IndexOptions, lock: Database.Database): Index {
       nodes: new SqliteNodes(db),
       contents: new SqliteContents(db),
       pending: new SqlitePending(db),
+      opens: new SqliteOpens(db),
     };
     flushNow(`${path}-wal`);
     if (isNew) flushNow(dirname(path));
@@ -75,7 +77,7 @@ function openLocked(options: IndexOptions, lock: Database.Database): Index {
 function assemble(
   db: Database.Database,
   lock: Database.Database,
-  tables: Pick<Index, 'nodes' | 'contents' | 'pending'>,
+  tables: Pick<Index, 'nodes' | 'contents' | 'pending' | 'opens'>,
   walSync: WalSync,
   checkpointer: Checkpointer,
 ): Index {

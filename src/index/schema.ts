@@ -95,7 +95,17 @@ const VERSION_1 = `
   UPDATE sqlite_sequence SET seq = ${FIRST_NODE_ID - 1} WHERE name = 'nodes';
 `;
 
-export const MIGRATIONS: readonly string[] = [VERSION_1];
+/** Handles are those that the kernel was given. */
+const VERSION_2 = `
+  CREATE TABLE opens (
+    handle INTEGER PRIMARY KEY,
+    node INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
+    backing_id INTEGER NOT NULL
+  ) STRICT;
+`;
+
+export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2];
 
 /** Brings the database to the newest version, each step all or nothing. */
 export function migrate(db: Database, migrations: readonly string[] = MIGRATIONS): void {

@@ -3,6 +3,7 @@
  * used for in `session.ts`, `passthrough.ts` and `mount.ts`.
  */
 import { createRequire } from 'node:module';
+import { MountError } from './mount-error.ts';
 
 declare const handleBrand: unique symbol;
 type Handle = { readonly [handleBrand]: true };
@@ -20,6 +21,14 @@ export interface NativeCounters {
   readonly heldBytes: number;
   readonly notificationsSent: number;
   readonly notificationsFailed: number;
+  /** Published nodes, and how many of them with a file. */
+  readonly hotNodes: number;
+  readonly hotFiles: number;
+  /** Requests of each kind that were answered without JavaScript. */
+  readonly hotOpens: number;
+  readonly hotReleases: number;
+  readonly hotAttributes: number;
+  readonly hotReads: number;
 }
 
 interface Addon {
@@ -27,6 +36,7 @@ interface Addon {
   unmount(target: string, flags: number): Promise<number>;
   socketPair(): [number, number] | number;
   receiveFd(socket: number): number;
+  cloneDevice(fuseFd: number, connectedFd: number): number;
   start(
     fd: number,
     readers: number,
@@ -35,6 +45,7 @@ interface Addon {
     maxRequests: number,
     maxPayloadBytes: number,
     onEvents: (buffer: 0 | 1, lengthBytes: number) => void,
+    openHandle: number,
   ): { handle: Handle; events: [ArrayBuffer, ArrayBuffer]; outbox: ArrayBuffer };
   stop(handle: Handle): void;
   reply(handle: Handle, sizeBytes: number, counted: boolean): number;
@@ -50,6 +61,8 @@ interface Addon {
   writeFile(handle: Handle, token: number, slot: number, fd: number, offset: number): boolean;
   payload(handle: Handle, slot: number): Buffer | undefined;
   releasePayload(handle: Handle, slot: number): void;
+  publish(handle: Handle, node: number, ttlMs: number, fd: number): boolean;
+  withdraw(handle: Handle, node: number): number;
   notify(handle: Handle, sizeBytes: number): boolean;
   counters(handle: Handle): NativeCounters;
   backingOpen(fuseFd: number, fd: number): number;
@@ -61,13 +74,24 @@ const ADDON = process.env.TSFS_NATIVE ?? '../../build/tsfs_native.node';
 
 let addon: Addon | undefined;
 
-/** @throws Error that says how to build the addon when it cannot be loaded. */
+/** @throws MountError that says what to do when the addon cannot be loaded. */
 function load(): Addon {
   try {
     addon ??= createRequire(import.meta.url)(ADDON) as Addon;
     return addon;
   } catch (cause) {
-    throw new Error('the native addon could not be loaded; build it with scripts/build-native.sh', { cause });
+    const remedy = 'build it with scripts/build-native.sh, or mount with the option driver=portable';
+    throw new MountError('failed', `the native addon could not be loaded; ${remedy}`, { cause });
+  }
+}
+
+/** Whether the addon is there. */
+export function hasAddon(): boolean {
+  try {
+    load();
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -95,6 +119,8 @@ export interface NativeSessionOptions {
   /** While so many requests are unanswered no more are taken from the kernel. */
   readonly maxRequests: number;
   readonly maxPayloadBytes: number;
+  /** The handle of opens that are answered for published nodes. JavaScript gives it to opens that count the same. */
+  readonly openHandle: number;
   /** Reads the records in the first `lengthBytes` of `events[buffer]`, which are overwritten once it has returned. */
   readonly onEvents: (buffer: 0 | 1, lengthBytes: number) => void;
 }
@@ -108,8 +134,17 @@ export class NativeSession {
 
   constructor(options: NativeSessionOptions) {
     this.#addon = load();
-    const { fd, readers, ioThreads, maxWriteBytes, maxRequests, maxPayloadBytes, onEvents } = options;
-    const started = this.#addon.start(fd, readers, ioThreads, maxWriteBytes, maxRequests, maxPayloadBytes, onEvents);
+    const { fd, readers, ioThreads, maxWriteBytes, maxRequests, maxPayloadBytes, onEvents, openHandle } = options;
+    const started = this.#addon.start(
+      fd,
+      readers,
+      ioThreads,
+      maxWriteBytes,
+      maxRequests,
+      maxPayloadBytes,
+      onEvents,
+      openHandle,
+    );
     this.#handle = started.handle;
     this.events = started.events;
     this.outbox = started.outbox;
@@ -157,6 +192,20 @@ export class NativeSession {
     this.#addon.releasePayload(this.#handle, slot);
   }
 
+  /**
+   * From now on native threads answer OPEN (for reading), RELEASE and GETATTR of the node, and READ from the file, if they have it in
+   * memory; after `ttlMs` only RELEASE. Takes `fuse_attr` from the outbox, behind the room for a header. The fd (negative: none, or the
+   * one published before) is duplicated. Publishing again replaces. Returns false when the table is full.
+   */
+  publish(node: number, ttlMs: number, fd: number): boolean {
+    return this.#addon.publish(this.#handle, node, ttlMs, fd);
+  }
+
+  /** Returns the opens that were answered natively and are not released; their RELEASE comes to JavaScript. */
+  withdraw(node: number): number {
+    return this.#addon.withdraw(this.#handle, node);
+  }
+
   /** Queues the start of the outbox for the notification thread. Returns false when its queue is full. */
   notify(sizeBytes: number): boolean {
     return this.#addon.notify(this.#handle, sizeBytes);
@@ -185,6 +234,11 @@ export function socketPair(): [number, number] | number {
 /** The descriptor that was sent to this socket, or a negative errno. Does not wait. */
 export function receiveFd(socket: number): number {
   return load().receiveFd(socket);
+}
+
+/** FUSE_DEV_IOC_CLONE: makes an unused device another one of the connection that `connectedFd` has. Returns 0 or an errno. */
+export function cloneDevice(fuseFd: number, connectedFd: number): number {
+  return load().cloneDevice(fuseFd, connectedFd);
 }
 
 /** FUSE_DEV_IOC_BACKING_OPEN. Returns a backing id, or a negative errno. */

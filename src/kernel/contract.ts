@@ -51,6 +51,25 @@ export interface Caller {
   readonly gid: number;
   readonly pid: number;
   readonly signal: AbortSignal;
+  /** An earlier worker had this request too, and died before it answered: all of it may have been done already, or a part. */
+  readonly isResent: boolean;
+}
+
+/** An open description that a successor of this process must know of. */
+export interface OpenRecord {
+  /** What RELEASE will name. */
+  readonly handle: number;
+  readonly node: NodeId;
+  /** open(2)'s. */
+  readonly flags: number;
+  /** 0: not in passthrough. */
+  readonly backingId: number;
+}
+
+/** Keeps them beyond the end of this process. Calls are synchronous: what was noted holds before the kernel has the reply. */
+export interface OpenRecords {
+  put(record: OpenRecord): void;
+  delete(handle: number): void;
 }
 
 export type SetTime = Timespec | 'now';
@@ -214,6 +233,26 @@ export interface OpenDirectoryReply {
   /** FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE: the kernel may keep, and still believes, its cached listing. */
   readonly cache: boolean;
   readonly keepCache: boolean;
+}
+
+/** What the driver may answer with by itself. Nothing of it may change before it is withdrawn. */
+export interface HotNode {
+  readonly attributes: Attributes;
+  /** How long it may be believed. */
+  readonly ttlMs: number;
+  /** Holds the whole content. Stays the caller's. Absent: the one published before, or none: READ is an operation then. */
+  readonly fd?: number | undefined;
+}
+
+/**
+ * Regular files for which the driver answers by itself, on native threads: opens for reading, their releases, attributes, reads.
+ * These operations are not called then.
+ */
+export interface HotNodes {
+  /** Replaces what is published of the node. Returns false when it could not be. */
+  publish(node: NodeId, hot: HotNode): boolean;
+  /** Returns how many opens were answered and are not released: `release` will be called for them. */
+  withdraw(node: NodeId): number;
 }
 
 /** What the file system may tell the kernel unasked. Each returns at once; a native thread does the work (and may wait). */

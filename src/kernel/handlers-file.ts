@@ -2,7 +2,7 @@
 
 import { constants } from 'node:fs';
 import type { NodeId } from '../base/ids.ts';
-import type { Entry, OpenReply, ReadReply, WritePayload } from './contract.ts';
+import type { Entry, OpenRecord, OpenReply, ReadReply, WritePayload } from './contract.ts';
 import { answering, type Exchange, type Handler, last, writeNothing } from './handling.ts';
 import {
   ERRNO,
@@ -26,49 +26,64 @@ const MAX_COPY_BYTES = 0xffff_f000;
 const O_ACCMODE = 3;
 
 interface Opened {
+  /** FOPEN_ flags. */
   readonly flags: number;
-  readonly backingId: number;
+  readonly record: OpenRecord;
   readonly entry: Entry | undefined;
 }
 
-function writeOpened(out: WireWriter, { entry, flags, backingId }: Opened): void {
+function writeOpened(out: WireWriter, { entry, flags, record }: Opened): void {
   if (entry !== undefined) writeEntry(out, entry);
-  // The backing id is also the handle, so that RELEASE says which way the file had been open.
-  writeOpen(out, backingId, flags, backingId);
+  writeOpen(out, record.handle, flags, record.backingId);
 }
 
 function finishOpen(
   exchange: Exchange,
   request: Request,
   node: NodeId,
+  openFlags: number,
   open: OpenReply,
   entry: Entry | undefined,
-  extraFlags: number,
 ): void {
-  const backingId = exchange.passthrough.open(node, open.backingFd);
+  const record = exchange.opens.add(request, node, openFlags, open.backingFd);
+  replyOpened(exchange, request, record, open, entry);
+}
+
+function replyOpened(
+  exchange: Exchange,
+  request: Request,
+  record: OpenRecord,
+  open: OpenReply,
+  entry: Entry | undefined,
+): void {
   const cached = (open.keepCache ? OpenFlag.KEEP_CACHE : 0) | (open.directIo === true ? OpenFlag.DIRECT_IO : 0);
-  const flags = (backingId > 0 ? OpenFlag.PASSTHROUGH : cached) | extraFlags;
+  const flags = (record.backingId > 0 ? OpenFlag.PASSTHROUGH : cached) | flushFlag(record.flags, entry);
   let opened = false;
   try {
-    opened = exchange.reply(request, writeOpened, { flags, backingId, entry });
+    opened = exchange.reply(request, writeOpened, { flags, record, entry });
   } finally {
-    if (!opened) exchange.passthrough.close(node, backingId);
+    if (!opened && exchange.opens.remove(record.node, record.handle)) {
+      void exchange.operations.release(record.node, record.flags);
+    }
   }
 }
 
 /** A descriptor that cannot have changed anything needs no FLUSH at close: one message less for each file served. */
-function flushFlag(openFlags: number): number {
+function flushFlag(openFlags: number, created: Entry | undefined): number {
   const changes = O_ACCMODE | constants.O_TRUNC;
-  return (openFlags & changes) === constants.O_RDONLY ? OpenFlag.NOFLUSH : 0;
+  return created === undefined && (openFlags & changes) === constants.O_RDONLY ? OpenFlag.NOFLUSH : 0;
 }
 
+/** What the page cache has is dropped, as nobody knows it here. */
+const UNKNOWN_CACHE: OpenReply = { keepCache: false };
+
 const open: Handler = (exchange, request, body) => {
+  const earlier = exchange.opens.find(request);
+  if (earlier !== undefined) return replyOpened(exchange, request, earlier, UNKNOWN_CACHE, undefined);
   const flags = body.u32();
   const killPrivileges = (body.u32() & OPEN_KILL_SUIDGID) !== 0;
   const answer = exchange.operations.open(request, request.node, flags, killPrivileges);
-  exchange.settle(request, answer, (reply) =>
-    finishOpen(exchange, request, request.node, reply, undefined, flushFlag(flags)),
-  );
+  exchange.settle(request, answer, (reply) => finishOpen(exchange, request, request.node, flags, reply, undefined));
 };
 
 const create: Handler = (exchange, request, body) => {
@@ -76,11 +91,21 @@ const create: Handler = (exchange, request, body) => {
   const mode = body.u32();
   body.skip(8); // umask (which the kernel has applied), open_flags
   const name = last(body, body.name());
+  const earlier = exchange.opens.find(request);
+  if (earlier !== undefined) return recreate(exchange, request, name, earlier);
   const answer = exchange.operations.create(request, request.node, name, mode, flags);
   exchange.settle(request, answer, ({ entry, open: reply }) =>
-    finishOpen(exchange, request, entry.node, reply, entry, 0),
+    finishOpen(exchange, request, entry.node, flags, reply, entry),
   );
 };
+
+/** An earlier process made and opened the file; only what it is must be told. */
+function recreate(exchange: Exchange, request: Request, name: string, earlier: OpenRecord): void {
+  exchange.settle(request, exchange.operations.lookup(request, request.node, name), (entry) => {
+    if (entry.node === earlier.node) replyOpened(exchange, request, earlier, UNKNOWN_CACHE, entry);
+    else exchange.replyError(request, ERRNO.ESTALE);
+  });
+}
 
 function writeBytes(out: WireWriter, bytes: Uint8Array): void {
   out.bytes(bytes);
@@ -137,10 +162,10 @@ const write: Handler = (exchange, request, body) => {
 
 /** The kernel has taken the file out of its mode already, so it is closed here before anybody is asked. */
 const release: Handler = (exchange, request, body) => {
-  const backingId = body.u64();
+  const handle = body.u64();
   const flags = body.u32();
-  exchange.passthrough.close(request.node, backingId);
-  exchange.settle(request, exchange.operations.release(request.node, flags), () =>
+  const isCounted = exchange.opens.remove(request.node, handle);
+  exchange.settle(request, isCounted ? exchange.operations.release(request.node, flags) : undefined, () =>
     exchange.reply(request, writeNothing, undefined),
   );
 };

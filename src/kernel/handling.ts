@@ -1,7 +1,7 @@
 /** What a handler is given. */
 import type { Answer, Operations } from './contract.ts';
 import type { InitRequest } from './negotiation.ts';
-import type { Passthrough } from './passthrough.ts';
+import type { Opens } from './opens.ts';
 import { type RequestReader, WireError } from './reader.ts';
 import type { Request } from './request.ts';
 import type { WireWriter } from './writer.ts';
@@ -9,7 +9,7 @@ import type { WireWriter } from './writer.ts';
 /** The session, as handlers see it. Each request is answered once; answering it again does nothing. */
 export interface Exchange {
   readonly operations: Operations;
-  readonly passthrough: Passthrough;
+  readonly opens: Opens;
   /** Calls `finish` with the answer (at once when it is no promise), or answers with the error. */
   settle<T>(request: Request, answer: Answer<T>, finish: (value: T) => void): void;
   /** Answers with what `encode` writes. Returns whether the kernel took it. */

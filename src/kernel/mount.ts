@@ -2,15 +2,16 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { mountSyscall, unmountSyscall } from './binding.ts';
+import { cloneDevice, hasAddon, mountSyscall, unmountSyscall } from './binding.ts';
 import { errnoName } from './errors.ts';
 import { fusermountMount, fusermountUnmount } from './fusermount.ts';
 import { MountError } from './mount-error.ts';
 import { findMount } from './mount-table.ts';
 import { ERRNO, MAX_TRANSFER_BYTES } from './protocol.ts';
+import { runUmount } from './umount.ts';
 
 export const FILE_SYSTEM_TYPE = 'fuse.tsfs';
-const DEVICE = '/dev/fuse';
+export const DEVICE = '/dev/fuse';
 
 const MS_RDONLY = 1;
 const MS_NOSUID = 2;
@@ -37,6 +38,8 @@ export interface MountOptions {
   readonly defaultPermissions: boolean;
   readonly noExec: boolean;
   readonly noAtime: boolean;
+  /** An open /dev/fuse that nothing was mounted with, to be the descriptor that is served. Default: one is opened. */
+  readonly deviceFd?: number | undefined;
 }
 
 /** Set-user-id programs and device files of a bucket are never honoured. */
@@ -57,7 +60,7 @@ function mountFlags(options: MountOptions): number {
  */
 export async function mountFuse(options: MountOptions): Promise<number> {
   const mountPoint = resolve(options.mountPoint);
-  await prepare(mountPoint);
+  await prepareMountPoint(mountPoint);
   return process.geteuid?.() === 0 ? mountAsRoot(options, mountPoint) : mountAsUser(options, mountPoint);
 }
 
@@ -72,6 +75,12 @@ export async function unmountFuse(mountPoint: string, lazy: boolean): Promise<vo
 }
 
 async function unmountAsRoot(path: string, flags: number): Promise<void> {
+  if (!hasAddon()) {
+    return runUmount(path, [
+      ...((flags & MNT_DETACH) === 0 ? [] : (['--lazy'] as const)),
+      ...((flags & MNT_FORCE) === 0 ? [] : (['--force'] as const)),
+    ]);
+  }
   const errno = await unmountSyscall(path, UMOUNT_NOFOLLOW | flags);
   if (errno === 0) return;
   if (errno === ERRNO.EBUSY) {
@@ -95,13 +104,16 @@ export async function abortMount(mountPoint: string): Promise<void> {
   return unmountAsRoot(path, MNT_FORCE | MNT_DETACH);
 }
 
-/** Makes sure that something can be mounted here. */
-async function prepare(mountPoint: string): Promise<void> {
+/**
+ * Makes sure that something can be mounted here. A dead mount of ours that is in the way is removed.
+ * @throws MountError
+ */
+export async function prepareMountPoint(mountPoint: string): Promise<void> {
   const code = await probe(mountPoint);
   if (code === 'ENOTCONN') {
     // "Transport endpoint is not connected": the daemon of an earlier mount is gone and can serve it no more.
     await unmountFuse(mountPoint, true);
-    return prepare(mountPoint);
+    return prepareMountPoint(mountPoint);
   }
   if (code === 'ENOENT') throw new MountError('no-mount-point', `${mountPoint} does not exist; create it first`);
   if (code === 'ENOTDIR') throw new MountError('not-a-directory', `${mountPoint} is not a directory`);
@@ -133,6 +145,11 @@ async function probe(path: string): Promise<string | undefined> {
   }
 }
 
+/** @throws MountError when FUSE cannot be used here. */
+export function checkDevice(): void {
+  closeSync(openDevice());
+}
+
 function openDevice(): number {
   try {
     return openSync(DEVICE, constants.O_RDWR);
@@ -148,7 +165,7 @@ function openDevice(): number {
 }
 
 function mountAsRoot(options: MountOptions, mountPoint: string): number {
-  const fd = openDevice();
+  const fd = options.deviceFd ?? openDevice();
   const data = [
     `fd=${fd}`,
     'rootmode=40000',
@@ -160,7 +177,7 @@ function mountAsRoot(options: MountOptions, mountPoint: string): number {
   ].join(',');
   const errno = mountSyscall(options.source, mountPoint, FILE_SYSTEM_TYPE, mountFlags(options), data);
   if (errno === 0) return fd;
-  closeSync(fd);
+  if (options.deviceFd === undefined) closeSync(fd);
   if (errno === ERRNO.EPERM || errno === ERRNO.EACCES) {
     throw new MountError('no-permission', 'mount(2) is not permitted; in a container add the capability SYS_ADMIN');
   }
@@ -171,7 +188,7 @@ function mountAsRoot(options: MountOptions, mountPoint: string): number {
   throw new MountError('failed', `${mountPoint} could not be mounted: ${errnoName(errno)}`);
 }
 
-function mountAsUser(options: MountOptions, mountPoint: string): Promise<number> {
+async function mountAsUser(options: MountOptions, mountPoint: string): Promise<number> {
   const list = [
     'nosuid',
     'nodev',
@@ -185,5 +202,11 @@ function mountAsUser(options: MountOptions, mountPoint: string): Promise<number>
     ...(options.allowOther ? ['allow_other'] : []),
     ...(options.defaultPermissions ? ['default_permissions'] : []),
   ];
-  return fusermountMount(mountPoint, list.join(','));
+  const fd = await fusermountMount(mountPoint, list.join(','));
+  if (options.deviceFd === undefined) return fd;
+  // The helper opens a device of its own: a second one on the same connection takes its place.
+  const errno = cloneDevice(options.deviceFd, fd);
+  closeSync(fd);
+  if (errno === 0) return options.deviceFd;
+  throw new MountError('failed', `${mountPoint} could not be handed over: ${errnoName(errno)}`);
 }

@@ -1,9 +1,25 @@
+import { writeSync } from 'node:fs';
 import type { NodeId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { NativeSession } from './binding.ts';
 import type { Notifier } from './contract.ts';
-import { Notify } from './protocol.ts';
-import type { WireWriter } from './writer.ts';
+import { Notify, OUT_HEADER_BYTES } from './protocol.ts';
+import { WireWriter } from './writer.ts';
+
+/**
+ * Has the kernel send again what an earlier process took and did not answer. Does not wait for anything, unlike an invalidation.
+ * Before Linux 6.9 those requests stay unanswered until their callers are killed.
+ */
+export function requestResend(fd: number, log: Logger): void {
+  const message = new WireWriter(Buffer.alloc(OUT_HEADER_BYTES));
+  message.begin();
+  message.finish(Notify.RESEND, 0, 0);
+  try {
+    writeSync(fd, message.written);
+  } catch (error) {
+    log.error({ error }, 'this kernel cannot send requests again: calls that an earlier worker had begun hang');
+  }
+}
 
 const MAX_PENDING = 16_384;
 

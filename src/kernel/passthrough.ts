@@ -71,6 +71,25 @@ export class Passthrough {
     return counts.backingId;
   }
 
+  /** Counts an open that an earlier process answered. */
+  restore(node: NodeId, backingId: number): void {
+    const counts = this.#nodes.get(node) ?? { plain: 0, passthrough: 0, backingId: 0 };
+    if (backingId > 0) {
+      counts.passthrough += 1;
+      counts.backingId = backingId;
+    } else {
+      counts.plain += 1;
+    }
+    this.#nodes.set(node, counts);
+  }
+
+  /** Counts opens that were answered without passthrough, elsewhere. */
+  adopt(node: NodeId, plainOpens: number): void {
+    const counts = this.#nodes.get(node) ?? { plain: 0, passthrough: 0, backingId: 0 };
+    counts.plain += plainOpens;
+    this.#nodes.set(node, counts);
+  }
+
   /** `backingId` is what `open` returned. Opens that an earlier process answered are not known here, and are ignored. */
   close(node: NodeId, backingId: number): void {
     const counts = this.#nodes.get(node);

@@ -118,6 +118,8 @@ export const RENAME_NOREPLACE = 1 << 0;
 export const Notify = {
   INVAL_INODE: 2,
   INVAL_ENTRY: 3,
+  /** Send again what was taken and not answered (Linux 6.9). */
+  RESEND: 7,
 } as const;
 
 const OPCODE_NAMES = new Map<number, string>(Object.entries(Opcode).map(([name, opcode]) => [opcode, name]));

@@ -46,6 +46,10 @@ export class Request implements Caller {
     return requestKey(this.uniqueLow, this.uniqueHigh);
   }
 
+  get isResent(): boolean {
+    return (this.uniqueHigh & RESENT) !== 0;
+  }
+
   /** Made on first use: hardly any operation is interrupted, and most never look. */
   get signal(): AbortSignal {
     if (this.#controller === undefined) {

@@ -11,12 +11,14 @@ import {
   type NativeCounters,
   NativeSession,
 } from './binding.ts';
-import type { Answer, Notifier, Operations } from './contract.ts';
+import type { Answer, HotNodes, Notifier, OpenRecord, OpenRecords, Operations } from './contract.ts';
 import { errnoName, systemError } from './errors.ts';
 import { handlers } from './handlers.ts';
 import type { Exchange } from './handling.ts';
+import { HotTable } from './hot-table.ts';
 import { type Agreement, type InitRequest, negotiate, writeInit } from './negotiation.ts';
-import { KernelNotifier } from './notifier.ts';
+import { KernelNotifier, requestResend } from './notifier.ts';
+import { Opens } from './opens.ts';
 import { Passthrough, type PassthroughStatus } from './passthrough.ts';
 import { ERRNO, MAX_TRANSFER_BYTES, Opcode, opcodeName } from './protocol.ts';
 import { RequestReader, WireError } from './reader.ts';
@@ -38,10 +40,26 @@ export interface SessionOptions {
   readonly log: Logger;
   /** Use FUSE passthrough where an operation offers a backing file. Default true. */
   readonly passthrough?: boolean;
+  /** An earlier process has begun to serve this connection, and has ended. */
+  readonly inherits?: Inheritance | undefined;
+  /** Told what a successor will have to know. */
+  readonly legacy?: Legacy;
+}
+
+/** What an earlier process left. */
+export interface Inheritance {
+  /** undefined: it ended before it had answered INIT. */
+  readonly agreement: Agreement | undefined;
+  readonly opens: readonly OpenRecord[];
+}
+
+export interface Legacy {
+  readonly opens: OpenRecords;
+  noteAgreement(agreement: Agreement): void;
 }
 
 export interface SessionStatus {
-  /** As the kernel speaks it, `7.45`; undefined before INIT, and for a connection that another process began. */
+  /** As the kernel speaks it, `7.45`; undefined before INIT. */
   readonly protocol: string | undefined;
   readonly passthrough: PassthroughStatus;
   /** Operations that have not answered yet. */
@@ -57,6 +75,7 @@ export type SessionEnd =
 
 export interface KernelSession {
   readonly notifier: Notifier;
+  readonly hotNodes: HotNodes;
   status(): SessionStatus;
   /** Serves no more requests; what is unanswered stays so, for a successor. Resolves with `ended`. */
   stop(): Promise<SessionEnd>;
@@ -71,9 +90,12 @@ export function startSession(options: SessionOptions): KernelSession {
 
 class Session implements KernelSession, Exchange {
   readonly operations: Operations;
-  readonly passthrough: Passthrough;
+  readonly opens: Opens;
   readonly notifier: KernelNotifier;
+  readonly hotNodes: HotTable;
   readonly ended: Promise<SessionEnd>;
+  readonly #passthrough: Passthrough;
+  readonly #noteAgreement: ((agreement: Agreement) => void) | undefined;
   readonly #log: Logger;
   readonly #native: NativeSession;
   readonly #out: WireWriter;
@@ -91,11 +113,20 @@ class Session implements KernelSession, Exchange {
   #destroyed = false;
 
   constructor(options: SessionOptions) {
-    const { fd, log } = options;
+    const { fd, log, inherits, legacy } = options;
     this.operations = options.operations;
     this.#log = log;
     const backing = { open: (file: number) => backingOpen(fd, file), close: (id: number) => backingClose(fd, id) };
-    this.passthrough = new Passthrough(backing, log, options.passthrough ?? true);
+    this.#passthrough = new Passthrough(backing, log, options.passthrough ?? true);
+    this.#noteAgreement = legacy?.noteAgreement.bind(legacy);
+    this.opens = new Opens({
+      passthrough: this.#passthrough,
+      records: legacy?.opens,
+      inherited: inherits?.opens ?? [],
+    });
+    if (inherits?.agreement !== undefined) this.#agree(inherits.agreement);
+    // Before the first request is taken, or it would be sent twice.
+    if (inherits !== undefined) requestResend(fd, log);
     const { promise, resolve } = Promise.withResolvers<SessionEnd>();
     this.ended = promise;
     this.#resolveEnded = resolve;
@@ -106,6 +137,7 @@ class Session implements KernelSession, Exchange {
       maxWriteBytes: MAX_TRANSFER_BYTES,
       maxRequests: MAX_REQUESTS,
       maxPayloadBytes: MAX_PAYLOAD_BYTES,
+      openHandle: this.opens.plainHandle,
       onEvents: (buffer, lengthBytes) => this.#onEvents(buffer, lengthBytes),
     });
     const [first, second] = this.#native.events;
@@ -113,13 +145,14 @@ class Session implements KernelSession, Exchange {
     this.#readers = [new RequestReader(first), new RequestReader(second)];
     this.#out = new WireWriter(this.#native.outbox);
     this.notifier = new KernelNotifier(this.#native, this.#out, log);
+    this.hotNodes = new HotTable(this.#native, this.#out, this.opens);
   }
 
   status(): SessionStatus {
     const agreement = this.#agreement;
     return {
       protocol: agreement === undefined ? undefined : `${agreement.major}.${agreement.minor}`,
-      passthrough: this.passthrough.status(),
+      passthrough: this.#passthrough.status(),
       inFlight: this.#inFlight.size,
       notificationsDropped: this.notifier.dropped,
       counters: this.#native.counters(),
@@ -252,15 +285,20 @@ class Session implements KernelSession, Exchange {
   }
 
   initialize(request: Request, init: InitRequest): void {
-    const agreement = negotiate(init, this.passthrough.wanted);
+    const agreement = negotiate(init, this.#passthrough.wanted);
     if (agreement === undefined) {
-      this.#log.error({ major: init.major, minor: init.minor }, 'this kernel is too old; Linux 5.4 or newer is needed');
+      this.#log.error({ major: init.major, minor: init.minor }, 'this kernel is too old: Linux 5.4 or newer is needed, or the option driver=portable');
       this.replyError(request, ERRNO.EPROTO);
       return;
     }
-    this.#agreement = agreement;
-    this.passthrough.negotiated(agreement.passthrough);
+    this.#agree(agreement);
+    this.#noteAgreement?.(agreement);
     this.reply(request, writeInit, agreement);
+  }
+
+  #agree(agreement: Agreement): void {
+    this.#agreement = agreement;
+    this.#passthrough.negotiated(agreement.passthrough);
   }
 
   /**

@@ -106,6 +106,8 @@ export interface KernelConfig {
   readonly noatime: boolean;
   /** FUSE passthrough may be used. */
   readonly passthrough: boolean;
+  /** Native threads answer for files in use (the hot table). */
+  readonly hotTable: boolean;
 }
 
 export interface LogConfig {

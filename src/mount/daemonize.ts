@@ -1,23 +1,23 @@
 /**
- * Starting a process that outlives its parent, and hearing from it whether it came up. What the daemon is to do goes through the
- * pipe between them, not through argv.
+ * Starting a process that outlives its parent, and hearing from it whether it came up: a guardian, whose first worker has a channel to this
+ * process until it is ready.
  */
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { EXIT, MountError } from './errors.ts';
+import { type Guardian, guardianCommand, meetGuardian } from './guardian.ts';
 
 type Report =
   | { readonly kind: 'ready' }
   | { readonly kind: 'failed'; readonly sentence: string; readonly exitCode: number };
 
 export interface DaemonStart {
-  /** Runs `serveDaemon`. */
+  /** Runs `serveWorker`. */
   readonly module: URL;
-  /** Only for readers of `ps`. */
-  readonly labels: readonly string[];
-  /** Structured-clonable. */
-  readonly job: unknown;
-  /** What the process prints outside of its logger (a crash of Node itself) is appended here. */
+  /** Of the worker. */
+  readonly arguments: readonly string[];
+  readonly mountpoint: string;
+  /** What the processes print outside of their logger (a crash of Node itself) is appended here. */
   readonly outputFile: string;
   readonly readyTimeoutMs: number;
   /** Aborts the start: the daemon is told to end. */
@@ -29,16 +29,18 @@ const END_GRACE_MS = 5000;
 
 /** Resolves once the daemon said that it is ready; rejects with its `MountError`. */
 export async function startDaemon(start: DaemonStart): Promise<void> {
+  const { program, argv } = guardianCommand({ ...start, mode: 'detached' });
+  const [argv0 = program, ...args] = argv;
   const output = openSync(start.outputFile, 'a', 0o600);
   let child: ChildProcess;
   try {
-    child = fork(start.module, start.labels, {
+    child = spawn(program, args, {
+      argv0,
       // A new session: no terminal's Ctrl-C or hang-up reaches it.
       detached: true,
       cwd: '/',
       stdio: ['ignore', output, output, 'ipc'],
       serialization: 'advanced',
-      execArgv: [],
     });
   } finally {
     closeSync(output);
@@ -49,7 +51,7 @@ export async function startDaemon(start: DaemonStart): Promise<void> {
     await end(child);
     throw error;
   }
-  child.disconnect();
+  if (child.connected) child.disconnect();
   child.unref();
 }
 
@@ -77,17 +79,16 @@ function readiness(child: ChildProcess, start: DaemonStart): Promise<void> {
       const report = message as Report;
       done(() => (report.kind === 'ready' ? resolve() : reject(new MountError(report.sentence, report.exitCode))));
     });
-    child.send(start.job as object, (error) => {
-      if (error !== null) done(() => reject(error));
-    });
     if (start.signal?.aborted) abort();
   });
 }
 
 function end(child: ChildProcess): Promise<void> {
   return new Promise((resolve) => {
-    if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return resolve();
-    const killer = setTimeout(() => child.kill('SIGKILL'), END_GRACE_MS);
+    const { pid } = child;
+    if (child.exitCode !== null || child.signalCode !== null || pid === undefined) return resolve();
+    // Guardian and worker: the whole group that `detached` made.
+    const killer = setTimeout(() => process.kill(-pid, 'SIGKILL'), END_GRACE_MS);
     child.once('exit', () => {
       clearTimeout(killer);
       resolve();
@@ -97,35 +98,42 @@ function end(child: ChildProcess): Promise<void> {
 }
 
 /**
- * The daemon's side: takes the job from the parent, runs it, and exits with its result. A `MountError` before `ready` goes to the
- * parent; a parent that goes away before that ends the daemon with SIGTERM, as if by hand.
+ * The worker's side: runs, and exits with the result, or to be replaced (`swap`). A `MountError` before `ready` goes to whoever waits for the
+ * mount; when that process goes away earlier, the worker ends with SIGTERM, as if by hand.
  */
-export function serveDaemon(run: (job: unknown, ready: () => void) => Promise<number>): void {
+export async function serveWorker(
+  run: (guardian: Guardian, ready: () => void) => Promise<number | 'swap'>,
+): Promise<never> {
+  const guardian = meetGuardian();
   let isReady = false;
   process.once('disconnect', () => {
     if (!isReady) process.kill(process.pid, 'SIGTERM');
   });
-  process.once('message', async (job) => {
-    try {
-      const exitCode = await run(job, () => {
-        isReady = true;
-        void report({ kind: 'ready' });
-      });
-      process.exit(exitCode);
-    } catch (error) {
-      if (!(error instanceof MountError)) console.error(error);
-      const sentence = error instanceof MountError ? error.sentence : `The tsfs daemon failed: ${String(error)}`;
-      const exitCode = error instanceof MountError ? error.exitCode : EXIT.failure;
-      if (!isReady) await report({ kind: 'failed', sentence, exitCode });
-      process.exit(exitCode);
-    }
-  });
+  try {
+    const result = await run(guardian, () => {
+      isReady = true;
+      guardian.ready();
+      void report({ kind: 'ready' });
+    });
+    guardian.leave(result === 'swap' ? 'swap' : 'end');
+    process.exit(result === 'swap' ? EXIT.ok : result);
+  } catch (error) {
+    if (!(error instanceof MountError)) console.error(error);
+    const sentence = error instanceof MountError ? error.sentence : `The tsfs daemon failed: ${String(error)}`;
+    const exitCode = error instanceof MountError ? error.exitCode : EXIT.failure;
+    if (process.connected && !isReady) await report({ kind: 'failed', sentence, exitCode });
+    else console.error(`tsfs: ${sentence}`);
+    process.exit(exitCode);
+  }
 }
 
 /** Resolves when the parent has it, or is gone. */
 function report(message: Report): Promise<void> {
   return new Promise((resolve) => {
     if (!process.connected || process.send === undefined) return resolve();
-    process.send(message, () => resolve());
+    process.send(message, () => {
+      process.disconnect();
+      resolve();
+    });
   });
 }

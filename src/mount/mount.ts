@@ -26,6 +26,8 @@ import { createUploader } from '../transfer/upload.ts';
 import { type MountConfig, VERSION } from './config.ts';
 import { serveControl } from './control.ts';
 import { EXIT, MountError } from './errors.ts';
+import type { Guardian } from './guardian.ts';
+import { disinherit, inheritance, legacy } from './heritage.ts';
 import { storeFailure } from './messages.ts';
 import { objectHeaders } from './object-headers.ts';
 import { openStore } from './object-store.ts';
@@ -35,6 +37,7 @@ export interface MountHooks {
   /** Called once, when the mount answers. */
   ready(): void;
   readonly log: Logger;
+  readonly guardian: Guardian;
 }
 
 /** What statfs(2) reports where no size is configured: programs (mergerfs, installers) look for room before they write. */
@@ -43,8 +46,11 @@ const CAPACITY_BYTES = 2 ** 50;
 /** After a signal, uploads get so long before the process ends; the journal keeps the rest for the next start. */
 const SIGNAL_DRAIN_MS = 20_000;
 
-/** Mounts and serves until the mount ends. Resolves with the exit code; rejects with a MountError when it could not be mounted. */
-export async function runMount(config: MountConfig, hooks: MountHooks): Promise<number> {
+/**
+ * Mounts, or goes on with the mount of an earlier worker, and serves until the mount ends. Resolves with the exit code, or `swap` when another worker
+ * is to go on; rejects with a MountError when it could not be mounted.
+ */
+export async function runMount(config: MountConfig, hooks: MountHooks): Promise<number | 'swap'> {
   const layers = new Teardown();
   try {
     return await serve(config, hooks, layers);
@@ -53,16 +59,18 @@ export async function runMount(config: MountConfig, hooks: MountHooks): Promise<
   }
 }
 
-async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): Promise<number> {
-  const { log } = hooks;
+async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): Promise<number | 'swap'> {
+  const { log, guardian } = hooks;
   const startedAtMs = systemClock.nowMs();
-  const store = await openCheckedStore(config, log);
+  let isSwapped = false;
+  // A mount that is there is served, whatever the store says now.
+  const store = guardian.continues ? await openStore(config, log) : await openCheckedStore(config, log);
   layers.defer(() => store.store.close());
 
   if (config.cache.deleteAtEnds) {
     const empty = () => rm(config.cache.directory, { recursive: true, force: true });
-    await empty();
-    layers.defer(empty);
+    if (!guardian.continues) await empty();
+    layers.defer(() => (isSwapped ? undefined : empty()));
   }
   const index = openState(config, log);
   layers.defer(() => index.close());
@@ -79,30 +87,41 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
   });
   layers.defer(() => cache.close());
   const fileSystem = buildFileSystem(config, { store, index, journal, cache, log, layers });
-  await fileSystem.drainer.recover();
+  if (!guardian.continues) disinherit(index);
+  const inherits = guardian.continues ? inheritance(index) : undefined;
+  await fileSystem.recover(inherits?.opens);
 
-  const session = await mount(config, fileSystem, log);
-  let isMounted = true;
+  const fd = await connect(config, guardian);
+  const { passthrough } = config.kernel;
+  const session = startSession({ fd, operations: fileSystem, log, passthrough, inherits, legacy: legacy(index) });
+  fileSystem.connect(session.notifier, config.kernel.hotTable ? session.hotNodes : undefined);
+  // A failure after the mount: a mount point that nobody serves must not stay behind. One that was there is for the next worker.
+  let mustUnmount = !guardian.continues;
   layers.defer(async () => {
-    // A failure after the mount: a mount point that nobody serves must not stay behind.
-    if (isMounted) await unmountFuse(config.mountpoint, true);
+    if (mustUnmount) await unmountFuse(config.mountpoint, true);
     await session.stop();
   });
   layers.defer(() => fileSystem.close());
 
   let state: MountStatus['state'] = 'ready';
-  const status = () => statusOf(config, { state, startedAtMs, store, index, cache, fileSystem, session });
+  const status = () => statusOf(config, { state, startedAtMs, guardian, store, index, cache, fileSystem, session });
   const control = await serveControl(
     config.controlSocket,
     {
       status: () => Promise.resolve(status()),
       drain: (_args, progress) =>
         fileSystem.drainer.drain((remainingFiles) => progress({ remainingFiles })).then((report) => ({ ...report })),
+      swap: () => {
+        log.info('leaving the mount to another worker');
+        // Once the answer is on its way.
+        setImmediate(() => void session.stop());
+        return Promise.resolve(process.pid);
+      },
     },
     log,
   );
   layers.defer(() => control.close());
-  fileSystem.drainer.start();
+  fileSystem.drainer.start(guardian.continues);
   const signals = onSignals(async () => {
     state = 'stopping';
     await withLimit(
@@ -116,8 +135,12 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
   hooks.ready();
 
   const end = await session.ended;
-  isMounted = end.reason !== 'unmounted';
+  mustUnmount = end.reason === 'failed';
   state = 'stopping';
+  if (end.reason === 'stopped') {
+    isSwapped = true;
+    return 'swap';
+  }
   if (end.reason === 'failed') {
     log.fatal({ error: end.error }, 'the connection to the kernel failed');
     return EXIT.failure;
@@ -203,10 +226,13 @@ function buildFileSystem(config: MountConfig, parts: Parts): FileSystem {
   return new FileSystem(context);
 }
 
-async function mount(config: MountConfig, fileSystem: FileSystem, log: Logger): Promise<KernelSession> {
+/** Returns the /dev/fuse of the mount, which is made when it is not there. It stays open: the guardian has it too. */
+async function connect(config: MountConfig, guardian: Guardian): Promise<number> {
   const { kernel } = config;
+  const { deviceFd } = guardian;
+  if (guardian.continues && deviceFd !== undefined) return deviceFd;
   try {
-    const fd = await mountFuse({
+    return await mountFuse({
       source: config.source,
       mountPoint: config.mountpoint,
       readOnly: kernel.readOnly,
@@ -214,10 +240,8 @@ async function mount(config: MountConfig, fileSystem: FileSystem, log: Logger): 
       defaultPermissions: kernel.defaultPermissions,
       noExec: kernel.noexec,
       noAtime: kernel.noatime,
+      deviceFd,
     });
-    const session = startSession({ fd, operations: fileSystem, log, passthrough: kernel.passthrough });
-    fileSystem.connect(session.notifier);
-    return session;
   } catch (error) {
     if (error instanceof KernelMountError) throw new MountError(sentence(error.message), EXIT.failure, error);
     throw error;
@@ -253,6 +277,7 @@ function withLimit(work: Promise<unknown>, limitMs: number): Promise<unknown> {
 }
 
 interface StatusParts {
+  readonly guardian: Guardian;
   readonly state: MountStatus['state'];
   readonly startedAtMs: number;
   readonly store: StackedStore;
@@ -269,6 +294,11 @@ function statusOf(config: MountConfig, parts: StatusParts): MountStatus {
   return {
     version: VERSION,
     pid: process.pid,
+    guardian: {
+      pid: parts.guardian.pid,
+      restarts: parts.guardian.restarts,
+      lastRestart: parts.guardian.reason || undefined,
+    },
     source: config.source,
     mountpoint: config.mountpoint,
     endpoint: parts.store.store.description,

@@ -1,20 +1,17 @@
-/** One mount in this process, from its resolved configuration to the exit code: what `--foreground` and the daemon share. */
+/** One mount in this process, from the job that the command line left to the exit code. */
 import { createLogger, type Logger } from '../base/log.ts';
-import { DEFAULTS, type MountConfig } from './config.ts';
+import { DEFAULTS } from './config.ts';
+import type { Guardian } from './guardian.ts';
+import type { MountJob } from './job.ts';
 import { runMount } from './mount.ts';
 
-export interface MountJob {
-  readonly config: MountConfig;
-  /** What the user should know but need not act on, e.g. options that are ignored: one line of the log each. */
-  readonly notices: readonly string[];
-}
-
-export async function runJob(job: MountJob, ready: () => void): Promise<number> {
+export async function runJob(job: MountJob, guardian: Guardian, ready: () => void): Promise<number | 'swap'> {
   const { level, file } = job.config.log;
   const log = createLogger({ level, file, maxFileBytes: DEFAULTS.logFileLimitBytes });
-  for (const notice of job.notices) log.info(notice);
+  if (guardian.restarts === 0) for (const notice of job.notices) log.info(notice);
+  else log.warn({ restarts: guardian.restarts, reason: guardian.reason }, 'taking over from an earlier worker');
   try {
-    return await runMount(job.config, { ready, log });
+    return await runMount(job.config, { ready, log, guardian });
   } finally {
     await flush(log);
   }

@@ -6,7 +6,15 @@ import type { StoreStats } from '../store/trace.ts';
 /** What a running mount tells about itself (`tsfs status`), as its control socket sends it. */
 export interface MountStatus {
   readonly version: string;
+  /** Of the worker. */
   readonly pid: number;
+  readonly guardian: {
+    readonly pid: number;
+    /** How often the worker was replaced since the mount began. */
+    readonly restarts: number;
+    /** Why it was, the last time. */
+    readonly lastRestart?: string | undefined;
+  };
   readonly source: string;
   readonly mountpoint: string;
   readonly endpoint: string;

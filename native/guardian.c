@@ -1,0 +1,346 @@
+/*
+ * The guardian of one mount: a small process that holds /dev/fuse open, so that the mount outlives the worker that serves it.
+ * It starts the worker, starts another one when that dies or hangs, and ends when the worker says that the mount has ended.
+ * Everything else is decided in the worker (src/mount/guardian.ts is the other side).
+ *
+ *   tsfs detached|attached MOUNT_POINT PROGRAM [ARGUMENT]...
+ *
+ * detached: fd 3 leads to the command that waits for the mount, and goes to the first worker. Workers outlive the guardian.
+ * attached: in the foreground of a terminal, a container or systemd. Workers die with the guardian.
+ *
+ * A worker has fd 4, a stream socket to the guardian, and fd 5, /dev/fuse. The guardian first sends it one line of JSON:
+ *   {"restarts":N,"device":BOOLEAN,"continues":BOOLEAN,"reason":TEXT}
+ * device: fd 5 is there. continues: it belongs to a mount already. The worker sends lines: `beat` every second, `ready` once it serves, `swap` before
+ * it exits to be replaced, and `end` before it exits for good, with the exit status of the guardian.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+  LAUNCH_FD = 3,
+  SOCKET_FD = 4,
+  DEVICE_FD = 5,
+  /* The guardian's own descriptors are above those that a worker gets. */
+  FIRST_OWN_FD = 10,
+  TICK_MS = 1000,
+  /* Longer than any pause that the event loop of a worker may make. TSFS_WATCHDOG_MS overrides it. */
+  SILENCE_LIMIT_MS = 30 * 1000,
+  /* So many workers in a row that end before they serve: another one would not help. */
+  MAX_FAILURES = 8,
+  FIRST_PAUSE_MS = 100,
+  LONGEST_PAUSE_MS = 5000,
+};
+
+enum { INFO = 30, WARN = 40, FATAL = 60 };
+
+static const char *mount_point;
+static char **command;
+static bool attached;
+static int device = -1;
+static int signals = -1;
+static sigset_t before;
+
+static pid_t worker;
+static int channel = -1;
+static char line[64];
+static size_t line_length;
+static long silent_ms;
+static bool is_ready, says_swap, says_end, is_hung;
+
+static unsigned restarts;
+static unsigned failures;
+static bool is_stopping;
+static char reason[96];
+static long silence_limit_ms = SILENCE_LIMIT_MS;
+
+static long now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* In the form of the worker's log. The text has nothing that JSON escapes. */
+__attribute__((format(printf, 2, 3))) static void say(int level, const char *format, ...) {
+  char text[256], stamp[32];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", gmtime(&now.tv_sec));
+  dprintf(STDERR_FILENO, "{\"level\":%d,\"time\":\"%s.%03ldZ\",\"pid\":%d,\"msg\":\"guardian: %s\"}\n", level, stamp,
+          now.tv_nsec / 1000000, getpid(), text);
+}
+
+/* sd_notify(3): one datagram. Whether anybody takes it is not our concern. */
+static void notify_systemd(const char *state) {
+  const char *path = getenv("NOTIFY_SOCKET");
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (path == NULL || strlen(path) >= sizeof address.sun_path) return;
+  memcpy(address.sun_path, path, strlen(path));
+  if (path[0] == '@') address.sun_path[0] = '\0';
+  const socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+  const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return;
+  sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&address, size);
+  close(fd);
+}
+
+static int own(int fd) {
+  if (fd < 0) return fd;
+  const int moved = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_OWN_FD);
+  close(fd);
+  return moved;
+}
+
+/* POLLERR: nothing was mounted with it yet, or the mount has ended. */
+static bool is_mounted(void) {
+  struct pollfd state = {device, POLLIN, 0};
+  return device >= 0 && poll(&state, 1, 0) >= 0 && (state.revents & (POLLERR | POLLNVAL)) == 0;
+}
+
+static void become_worker(int socket_fd) {
+  if (attached) prctl(PR_SET_PDEATHSIG, SIGKILL);
+  sigprocmask(SIG_SETMASK, &before, NULL);
+  dup2(socket_fd, SOCKET_FD);
+  if (device >= 0) dup2(device, DEVICE_FD);
+  unsetenv("NOTIFY_SOCKET");
+  unsetenv("WATCHDOG_USEC");
+  execvp(command[0], command);
+  say(FATAL, "%s could not be started: %s", command[0], strerror(errno));
+  _exit(127);
+}
+
+static void start_worker(void) {
+  int pair[2];
+  const bool is_first = restarts == 0;
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+    say(FATAL, "no socket: %s", strerror(errno));
+    exit(1);
+  }
+  const int ours = own(pair[0]), theirs = own(pair[1]);
+  fcntl(ours, F_SETFL, O_NONBLOCK);
+  is_ready = says_swap = says_end = is_hung = false;
+  silent_ms = 0;
+  line_length = 0;
+  fcntl(theirs, F_SETFL, O_NONBLOCK);
+  dprintf(ours, "{\"restarts\":%u,\"device\":%s,\"continues\":%s,\"reason\":\"%s\"}\n", restarts,
+          device >= 0 ? "true" : "false", is_mounted() ? "true" : "false", reason);
+  worker = fork();
+  if (worker == 0) become_worker(theirs);
+  if (worker < 0) {
+    say(FATAL, "no process: %s", strerror(errno));
+    exit(1);
+  }
+  close(theirs);
+  channel = ours;
+  if (is_first && !attached) {
+    close(LAUNCH_FD);
+    unsetenv("NODE_CHANNEL_FD");
+    unsetenv("NODE_CHANNEL_SERIALIZATION_MODE");
+  }
+}
+
+static void take_line(void) {
+  if (strcmp(line, "ready") == 0) {
+    is_ready = true;
+    failures = 0;
+    char state[64];
+    snprintf(state, sizeof state, "READY=1\nMAINPID=%d", getpid());
+    notify_systemd(state);
+  } else if (strcmp(line, "swap") == 0) {
+    says_swap = true;
+  } else if (strcmp(line, "end") == 0) {
+    says_end = true;
+    notify_systemd("STOPPING=1");
+  }
+}
+
+static void read_channel(void) {
+  char bytes[256];
+  ssize_t count;
+  while (channel >= 0 && (count = read(channel, bytes, sizeof bytes)) != -1) {
+    if (count == 0) {
+      close(channel);
+      channel = -1;
+      return;
+    }
+    silent_ms = 0;
+    for (ssize_t i = 0; i < count; i += 1) {
+      if (bytes[i] == '\n') {
+        line[line_length] = '\0';
+        take_line();
+        line_length = 0;
+      } else if (line_length < sizeof line - 1) {
+        line[line_length++] = bytes[i];
+      }
+    }
+  }
+}
+
+/* As the owner of the mount only fusermount3 may do it. */
+static void unmount(void) {
+  if (!is_mounted() || umount2(mount_point, MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return;
+  const pid_t helper = fork();
+  if (helper == 0) {
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    execlp("fusermount3", "fusermount3", "-u", "-z", "--", mount_point, (char *)NULL);
+    _exit(127);
+  }
+  if (helper > 0) waitpid(helper, NULL, 0);
+}
+
+static void describe_end(int status) {
+  if (says_swap) {
+    snprintf(reason, sizeof reason, "a restart was asked for");
+  } else if (is_hung) {
+    snprintf(reason, sizeof reason, "it did not answer for %ld s", silence_limit_ms / 1000);
+  } else if (WIFSIGNALED(status)) {
+    snprintf(reason, sizeof reason, "it was ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+  } else {
+    snprintf(reason, sizeof reason, "it ended with status %d", WEXITSTATUS(status));
+  }
+}
+
+/* Returns how long to wait before the next worker starts. Does not return when there is none to be. */
+static long worker_ended(int status) {
+  read_channel();
+  if (channel >= 0) close(channel);
+  channel = -1;
+  worker = 0;
+  const int exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+  describe_end(status);
+  if (says_end || !is_mounted()) {
+    if (!says_end && !is_stopping && !WIFEXITED(status)) say(FATAL, "the worker ended: %s", reason);
+    exit(exit_code);
+  }
+  if (is_stopping) {
+    say(WARN, "the worker ended before it had unmounted: %s", reason);
+    unmount();
+    exit(1);
+  }
+  restarts += 1;
+  if (is_ready) {
+    if (!says_swap) say(WARN, "the worker is replaced: %s", reason);
+    return 0;
+  }
+  failures += 1;
+  if (failures >= MAX_FAILURES) {
+    say(FATAL, "%u workers in a row ended at once (%s); unmounting %s", failures, reason, mount_point);
+    unmount();
+    exit(1);
+  }
+  const long pause_ms = (long)FIRST_PAUSE_MS << failures;
+  say(WARN, "the worker ended before it was ready: %s", reason);
+  return pause_ms < LONGEST_PAUSE_MS ? pause_ms : LONGEST_PAUSE_MS;
+}
+
+/* Returns the pause before the next worker, or -1 when the worker lives. */
+static long reap(void) {
+  long pause_ms = -1;
+  int status;
+  pid_t pid;
+  while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+    if (pid == worker) pause_ms = worker_ended(status);
+  }
+  return pause_ms;
+}
+
+static long take_signals(void) {
+  struct signalfd_siginfo info;
+  long pause_ms = -1;
+  while (read(signals, &info, sizeof info) == sizeof info) {
+    if (info.ssi_signo == SIGCHLD) {
+      pause_ms = reap();
+      continue;
+    }
+    if (info.ssi_signo != SIGHUP) is_stopping = true;
+    if (worker > 0) kill(worker, (int)info.ssi_signo);
+  }
+  return pause_ms;
+}
+
+/* Counted in steps of our own: when the whole machine stood still, nobody was silent. */
+static void watch(long elapsed_ms) {
+  if (worker == 0 || is_hung) return;
+  silent_ms += elapsed_ms < 2 * TICK_MS ? elapsed_ms : 2 * TICK_MS;
+  if (silent_ms < silence_limit_ms) return;
+  is_hung = true;
+  kill(worker, SIGKILL);
+}
+
+static void set_up(void) {
+  prctl(PR_SET_NAME, "tsfs");
+  sigset_t mask;
+  sigemptyset(&mask);
+  sigaddset(&mask, SIGTERM);
+  sigaddset(&mask, SIGINT);
+  sigaddset(&mask, SIGHUP);
+  sigaddset(&mask, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &mask, &before);
+  signal(SIGPIPE, SIG_IGN);
+  signals = own(signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC));
+  /* Without a device the worker says what is missing. */
+  device = own(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  const char *limit = getenv("TSFS_WATCHDOG_MS");
+  if (limit != NULL && atol(limit) > 0) silence_limit_ms = atol(limit);
+}
+
+static void run(void) {
+  const char *usec = getenv("WATCHDOG_USEC");
+  const long ping_ms = usec == NULL ? 0 : atol(usec) / 2000;
+  const long tick_ms = ping_ms > 0 && ping_ms < TICK_MS ? ping_ms : TICK_MS;
+  long pinged_at_ms = now_ms(), looked_at_ms = pinged_at_ms, start_at_ms = 0;
+  start_worker();
+  for (;;) {
+    long wait_ms = tick_ms;
+    if (worker == 0 && start_at_ms - looked_at_ms < wait_ms) wait_ms = start_at_ms - looked_at_ms;
+    struct pollfd ready[] = {{signals, POLLIN, 0}, {channel, POLLIN, 0}};
+    poll(ready, 2, wait_ms < 0 ? 0 : (int)wait_ms);
+    const long now = now_ms();
+    read_channel();
+    const long pause_ms = take_signals();
+    if (pause_ms >= 0) start_at_ms = now + pause_ms;
+    if (worker == 0 && is_stopping) {
+      unmount();
+      exit(1);
+    }
+    if (worker == 0 && now >= start_at_ms) start_worker();
+    watch(now - looked_at_ms);
+    looked_at_ms = now;
+    if (ping_ms > 0 && now - pinged_at_ms >= ping_ms) {
+      notify_systemd("WATCHDOG=1");
+      pinged_at_ms = now;
+    }
+  }
+}
+
+int main(int count, char **words) {
+  if (count < 4) {
+    fprintf(stderr, "usage: tsfs-guardian detached|attached MOUNT_POINT PROGRAM [ARGUMENT]...\n");
+    return 2;
+  }
+  attached = strcmp(words[1], "attached") == 0;
+  mount_point = words[2];
+  command = words + 3;
+  set_up();
+  run();
+}
