@@ -94,7 +94,9 @@ export class PortableCalls implements LibfuseCalls {
   }
 
   setxattr(path: string, name: string, value: Buffer, flags: number): Promise<void> {
-    return this.#at(path, (node) => this.#operations.setXattr(this.#caller, node, name, value, flags));
+    // A copy: libfuse takes its buffer back.
+    const kept = Buffer.from(value);
+    return this.#at(path, (node) => this.#operations.setXattr(this.#caller, node, name, kept, flags));
   }
 
   removexattr(path: string, name: string): Promise<void> {
