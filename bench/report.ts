@@ -1,92 +1,71 @@
-/** Results as a table for the terminal and as JSON for later. */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { cpus, release, totalmem } from 'node:os';
-import { join } from 'node:path';
-import { run } from '../scripts/lib/programs.ts';
-import { formatMs, formatTable } from '../scripts/lib/table.ts';
-import { spread, summarize } from './statistics.ts';
-import type { Cell, Row, Suite } from './suite.ts';
+/** Results for people: a table for the terminal, and the short one of the README in Markdown. */
+import { formatTable } from '../scripts/lib/table.ts';
+import { formatNumber, formatSpread, formatValue } from './format.ts';
+import { REFERENCES, type Result, type ResultRow } from './results.ts';
+import { LOCAL } from './targets.ts';
 
-/** What the others are compared with. */
-const BASELINE = 'local';
-const RESULTS = new URL('./results/', import.meta.url).pathname;
-
-export interface Report {
-  readonly suite: Suite;
-  readonly rounds: number;
-  readonly rows: readonly Row[];
-  /** By name of the target. */
-  readonly versions: Readonly<Record<string, string>>;
-  readonly date: Date;
-  readonly scratch: string;
+/** One line for each target in each row. */
+export function resultTable({ suite, title, rounds, results, failures }: Result): string {
+  const references = REFERENCES.filter((name) => results.some(({ targets }) => name in targets));
+  const notes = results.some(({ targets }) => Object.values(targets).some(({ note }) => note !== undefined));
+  const header = ['', 'target', 'median', 'spread', ...references.map((name) => `× ${name}`)];
+  const lines = results.flatMap((row) => linesOf(row, references, notes));
+  const failed = Object.entries(failures).map(([name, reason]) => `${name} failed: ${reason}`);
+  return [
+    `${suite}: ${title}`,
+    `median of ${rounds} interleaved rounds, ± half the range; ratios: how many times as good`,
+    '',
+    formatTable(notes ? [...header, 'requests'] : header, lines),
+    ...(failed.length > 0 ? ['', ...failed] : []),
+  ].join('\n');
 }
 
-export function printReport({ suite, rounds, rows, versions }: Report): void {
-  const targets = Object.keys(versions);
-  const lines = rows.map((row) => [row.name, ...targets.map((name) => formatCell(row, row.cells[name]))]);
-  console.log(
-    `\n${suite.name}: ${suite.title}\nmedian of ${rounds} interleaved rounds ± half the range (× ${BASELINE})\n`,
+function linesOf(row: ResultRow, references: readonly string[], notes: boolean): string[][] {
+  return Object.entries(row.targets).map(([target, cell], index) => {
+    const ratios = references.map((name) => (cell.ratios[name] === undefined ? '' : formatNumber(cell.ratios[name])));
+    const line = [
+      index === 0 ? row.name : '',
+      target,
+      formatValue(cell.median, row.unit),
+      formatSpread(cell),
+      ...ratios,
+    ];
+    return notes ? [...line, cell.note ?? ''] : line;
+  });
+}
+
+/** The rows that matter most, of all suites; a column for each target. */
+export function markdown(results: readonly Result[]): string {
+  const [latest] = results.toSorted((a, b) => b.date.localeCompare(a.date));
+  if (latest === undefined) return 'Nothing has been measured yet.';
+  const rows = results.flatMap(({ suite, results: all }) =>
+    all.filter(({ headline }) => headline).map((row) => ({ suite, row })),
   );
-  console.log(formatTable(['', ...targets], lines));
+  const targets = [...new Set(rows.flatMap(({ row }) => Object.keys(row.targets)))];
+  const lines = rows.map(({ suite, row }) => [
+    `${suite}: ${row.name}`,
+    ...targets.map((name) => markdownCell(row, name)),
+  ]);
+  const { machine, node } = latest;
+  const versions = Object.entries(Object.assign({}, ...results.map((result) => result.targets)) as Result['targets'])
+    .filter(([name]) => name !== LOCAL && !name.startsWith('tsfs-'))
+    .map(([name, { version }]) => (version.startsWith(name) ? version : `${name} ${version}`));
+  return [['', ...targets], ['---', ...targets.map(() => '---:')], ...lines]
+    .map((cells) => `| ${cells.join(' | ')} |`)
+    .concat(
+      '',
+      `Medians of interleaved rounds on ${machine.cpus} × ${machine.cpu ?? 'CPU'}, ` +
+        `${Math.round(machine.memoryBytes / 2 ** 30)} GiB, Linux ${machine.kernel}, ${machine.localFileSystem}, ` +
+        `Node ${node}, ${latest.date.slice(0, 10)}; ${versions.join('; ')}.`,
+    )
+    .join('\n');
 }
 
-function formatCell(row: Row, cell: Cell | undefined): string {
-  if (cell === undefined) return '–';
-  const summary = summarize(cell.samples);
-  const number = row.unit === 'ms' ? formatMs(summary.median) : `${Math.round(summary.median)} /s`;
-  // Where requests are counted they are the figure that matters.
-  if (cell.note !== undefined) return `${cell.note}, ${number}`;
-  const range = cell.samples.length > 1 ? ` ±${(spread(summary) * 100).toFixed(0)}%` : '';
-  const ratio = ratioToBaseline(row, cell);
-  const compared = ratio === undefined || cell === row.cells[BASELINE] ? '' : ` (×${formatRatio(ratio)})`;
-  return `${number}${range}${compared}`;
-}
-
-function ratioToBaseline(row: Row, cell: Cell): number | undefined {
-  const baseline = row.cells[BASELINE];
-  return baseline && summarize(cell.samples).median / summarize(baseline.samples).median;
-}
-
-function formatRatio(ratio: number): string {
-  return ratio >= 10 ? ratio.toFixed(0) : ratio.toPrecision(2);
-}
-
-/** Writes the JSON; its path. */
-export async function saveReport(report: Report): Promise<string> {
-  const { suite, rounds, rows, versions, date, scratch } = report;
-  const results = rows.map(({ cells, ...row }) => ({
-    ...row,
-    targets: Object.fromEntries(
-      Object.entries(cells).map(([name, cell]) => [
-        name,
-        { ...summarize(cell.samples), ratio: ratioToBaseline({ ...row, cells }, cell), ...cell },
-      ]),
-    ),
-  }));
-  const document = {
-    suite: suite.name,
-    title: suite.title,
-    date: date.toISOString(),
-    rounds,
-    machine: await machine(scratch),
-    versions: { node: process.version, ...versions },
-    results,
-  };
-  const path = join(RESULTS, `${suite.name}-${date.toISOString().slice(0, 19).replaceAll(':', '')}.json`);
-  await mkdir(RESULTS, { recursive: true });
-  await writeFile(path, `${JSON.stringify(document, null, 2)}\n`);
-  return path;
-}
-
-async function machine(scratch: string): Promise<Record<string, unknown>> {
-  const { stdout } = await run('stat', ['-f', '-c', '%T', scratch]);
-  const osRelease = await readFile('/etc/os-release', 'utf8').catch(() => '');
-  return {
-    cpu: cpus()[0]?.model,
-    cpus: cpus().length,
-    memoryBytes: totalmem(),
-    kernel: release(),
-    system: /^PRETTY_NAME="(.*)"$/m.exec(osRelease)?.[1],
-    localFileSystem: stdout.trim(),
-  };
+function markdownCell(row: ResultRow, target: string): string {
+  const cell = row.targets[target];
+  if (cell === undefined) return '';
+  const ratio = cell.ratios[LOCAL];
+  const beside = cell.note ?? (ratio === undefined || row.better === 'less' ? undefined : `${formatNumber(ratio)} ×`);
+  const text = formatValue(cell.median, row.unit);
+  return beside === undefined ? text : `${text} (${beside})`;
 }

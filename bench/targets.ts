@@ -1,5 +1,5 @@
-/** The file systems that are compared: the local disk, tsfs, and its peers where they are installed. */
-import { mkdir, writeFile } from 'node:fs/promises';
+/** The file systems that are compared: the local disk, tsfs in its forms, and its peers where they are installed. */
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isMounted, unmount, waitUntilMounted } from '../scripts/lib/mounts.ts';
 import { Background, findProgram, run } from '../scripts/lib/programs.ts';
@@ -9,131 +9,105 @@ export interface MountRequest {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly bucket: string;
-  /** An empty directory of the target's own: mount point, cache and state go there. */
+  /** An empty directory of the mount's own: mount point, cache and state go there. */
   readonly directory: string;
+  /** A directory of the bucket's own, the same for every mount of it. */
+  readonly bucketDirectory: string;
 }
 
 export interface MountedTarget {
   /** Where the bucket's files are. */
   readonly root: string;
+  /** The process that was started for it; what belongs to the mount are its descendants. Absent for the local disk. */
+  readonly pid?: number;
   unmount(): Promise<void>;
 }
 
+export type Availability = { readonly version: string; readonly options: string } | { readonly missing: string };
+
 export interface Target {
   readonly name: string;
+  /**
+   * `disk`: no store behind it. `objects`: a file is an object of the same name. `own`: keeps files in a format of its own, so
+   * that they must be written through it.
+   */
+  readonly format: 'disk' | 'objects' | 'own';
+  readonly writable: boolean;
+  /** Another form of one that is in the comparison already: of interest where files are read hot, nowhere else. */
+  readonly isVariant: boolean;
   /** How long after close() the last upload may begin. */
   readonly writeBackMs: number;
-  /** Undefined where it is not installed. */
-  version(): Promise<string | undefined>;
+  availability(): Promise<Availability>;
+  /** Once for each bucket, where the format needs that. */
+  prepare?(request: MountRequest): Promise<void>;
   mount(request: MountRequest): Promise<MountedTarget>;
 }
 
-/** Rclone's default delay of uploads (`--vfs-write-back`). */
-const RCLONE_WRITE_BACK_MS = 5_000;
-const STOP_GRACE_MS = 20_000;
-const TSFS = new URL('../scripts/tsfs', import.meta.url).pathname;
+/** What the others are compared with. */
+export const LOCAL = 'local';
 
-const local: Target = {
-  name: 'local',
+const STOP_GRACE_MS = 20_000;
+const VERSION_LIMIT_MS = 120_000;
+
+export const local: Target = {
+  name: LOCAL,
+  format: 'disk',
+  writable: true,
+  isVariant: false,
   writeBackMs: 0,
-  version: async () => (await run('uname', ['-r'])).stdout.trim(),
+  availability: async () => ({ version: (await run('uname', ['-r'])).stdout.trim(), options: '' }),
   mount: async ({ directory }) => ({ root: directory, unmount: async () => {} }),
 };
 
-const tsfs: Target = {
-  name: 'tsfs',
-  writeBackMs: 0,
-  version: () => firstLine(TSFS, ['--version']),
-  mount: async (request) => {
-    const { mountpoint, options } = await s3fsOptions(request);
-    const own = `state_dir=${join(request.directory, 'state')},logfile=${join(request.directory, 'log')}`;
-    return mountWith(mountpoint, TSFS, [
-      'mount',
-      '--foreground',
-      request.bucket,
-      mountpoint,
-      '-o',
-      `${options},${own}`,
-    ]);
-  },
-};
-
-const s3fs: Target = {
-  name: 's3fs',
-  writeBackMs: 0,
-  version: () => firstLine('s3fs', ['--version']),
-  mount: async (request) => {
-    const { mountpoint, options } = await s3fsOptions(request);
-    return mountWith(mountpoint, 's3fs', [request.bucket, mountpoint, '-f', '-o', options]);
-  },
-};
-
-const rclone: Target = {
-  name: 'rclone',
-  writeBackMs: RCLONE_WRITE_BACK_MS,
-  version: () => firstLine('rclone', ['version']),
-  mount: async (request) => {
-    const mountpoint = await makeDirectories(request.directory);
-    const cache = ['--vfs-cache-mode', 'full', '--cache-dir', join(request.directory, 'cache')];
-    const ttl = ['--dir-cache-time', '10s', '--attr-timeout', '10s'];
-    // It takes no file of keys. AWS_CA_BUNDLE would make it refuse plain HTTP.
-    const { AWS_CA_BUNDLE: _, ...rest } = process.env;
-    const env = {
-      ...rest,
-      RCLONE_CONFIG: join(request.directory, 'no-config'),
-      RCLONE_CONFIG_BENCH_TYPE: 's3',
-      RCLONE_CONFIG_BENCH_PROVIDER: 'Ceph',
-      RCLONE_CONFIG_BENCH_ENDPOINT: request.endpoint,
-      RCLONE_CONFIG_BENCH_ACCESS_KEY_ID: request.accessKeyId,
-      RCLONE_CONFIG_BENCH_SECRET_ACCESS_KEY: request.secretAccessKey,
-    };
-    return mountWith(mountpoint, 'rclone', ['mount', `bench:${request.bucket}`, mountpoint, ...cache, ...ttl], env);
-  },
-};
-
-/** The local disk first: it is what the others are compared with. */
-export const TARGETS: readonly Target[] = [local, tsfs, s3fs, rclone];
-
-async function firstLine(program: string, args: string[]): Promise<string | undefined> {
-  if (!program.includes('/') && (await findProgram(program)) === undefined) return undefined;
-  return (await run(program, args, { limitMs: 120_000 })).stdout.split('\n')[0]?.trim();
+/** For programs that tell their version in the first line of output. */
+export async function versionOf(program: string, args: readonly string[], options: string): Promise<Availability> {
+  if (!program.includes('/') && (await findProgram(program)) === undefined) return { missing: 'not installed' };
+  try {
+    const { stdout } = await run(program, args, { limitMs: VERSION_LIMIT_MS });
+    return { version: stdout.trim().split('\n')[0]?.trim() ?? '', options };
+  } catch (error) {
+    return { missing: error instanceof Error ? error.message : String(error) };
+  }
 }
 
-/** The same words for s3fs and tsfs. */
-async function s3fsOptions(request: MountRequest): Promise<{ mountpoint: string; options: string }> {
-  const mountpoint = await makeDirectories(request.directory);
-  const passwd = join(request.directory, 'passwd');
-  await writeFile(passwd, `${request.accessKeyId}:${request.secretAccessKey}\n`, { mode: 0o600 });
-  const cache = join(request.directory, 'cache');
-  return {
-    mountpoint,
-    options: `url=${request.endpoint},use_path_request_style,passwd_file=${passwd},use_cache=${cache}`,
+export interface MountPaths {
+  readonly mountpoint: string;
+  readonly cache: string;
+  readonly state: string;
+}
+
+export async function makeDirectories({ directory }: MountRequest): Promise<MountPaths> {
+  const paths = {
+    mountpoint: join(directory, 'mnt'),
+    cache: join(directory, 'cache'),
+    state: join(directory, 'state'),
   };
+  for (const path of Object.values(paths)) await mkdir(path);
+  return paths;
 }
 
-async function makeDirectories(directory: string): Promise<string> {
-  const mountpoint = join(directory, 'mnt');
-  for (const path of [mountpoint, join(directory, 'cache'), join(directory, 'state')]) await mkdir(path);
-  return mountpoint;
+export interface MountCommand {
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly env?: NodeJS.ProcessEnv;
+  /** All must appear; the files are seen below the last one. */
+  readonly mountpoints: readonly string[];
 }
 
-async function mountWith(
-  mountpoint: string,
-  program: string,
-  args: readonly string[],
-  env: NodeJS.ProcessEnv = process.env,
-): Promise<MountedTarget> {
-  const daemon = new Background(program, args, env);
+/** Starts a daemon in the foreground and waits for its mounts. Whatever happens later, `unmount` leaves nothing of it. */
+export async function mountWith({ program, args, env, mountpoints }: MountCommand): Promise<MountedTarget> {
+  const daemon = new Background(program, args, env ?? process.env);
   const stop = async () => {
-    await unmount(mountpoint);
+    for (const mountpoint of mountpoints.toReversed()) await unmount(mountpoint);
     await daemon.stop(STOP_GRACE_MS);
-    if (await isMounted(mountpoint)) await unmount(mountpoint);
+    // One that came up while its daemon was being stopped.
+    for (const mountpoint of mountpoints) if (await isMounted(mountpoint)) await unmount(mountpoint);
   };
   try {
-    await waitUntilMounted(mountpoint, daemon);
+    for (const mountpoint of mountpoints) await waitUntilMounted(mountpoint, daemon);
   } catch (error) {
     await stop();
     throw error;
   }
-  return { root: mountpoint, unmount: stop };
+  return { root: mountpoints.at(-1) ?? '', ...(daemon.pid !== undefined && { pid: daemon.pid }), unmount: stop };
 }

@@ -1,50 +1,41 @@
 /** Hot reads: what a web server does with files that it served before. */
-import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
-import { run } from '../../scripts/lib/programs.ts';
-import { Recorder, type Suite } from '../suite.ts';
-import type { MountedTarget } from '../targets.ts';
+import { cpuMsOf } from '../processes.ts';
+import { Recorder, type Sizes, type Suite } from '../suite.ts';
+import { IMAGE_BYTES, mountWarm, visitsPerSecond } from '../warm.ts';
 
-const FILES = 500;
-const FILE_BYTES = 40 * 1024;
 const CLIENTS = [1, 4];
-const SAMPLE_MS = 1_000;
-const WARM_UP_MS = 3_000;
-const LIMIT_MS = 120_000;
+const filesOf = ({ quick }: Sizes) => (quick ? 50 : 500);
 
 export const suite: Suite = {
   name: 'hot',
-  title: `open + fstat + read + close of ${FILES} warm files of ${FILE_BYTES / 1024} KB`,
+  title: (sizes) => `open + fstat + read + close of ${filesOf(sizes)} hot files of ${IMAGE_BYTES / 1024} KB`,
   defaultRounds: 5,
+  minutes: 3,
+  isDefault: true,
+  takes: () => true,
 
-  async run(lab, targets, { rounds, signal, progress }) {
-    const program = await lab.cycleProgram();
-    const content = new Map(Array.from({ length: FILES }, (_, i) => [`images/${i}.jpg`, randomBytes(FILE_BYTES)]));
+  async run(lab, field, options) {
+    const { rounds, quick, signal } = options;
+    const sampleMs = quick ? 200 : 1_000;
     const recorder = new Recorder();
-    const cyclesPerSecond = async ({ root }: MountedTarget, clients: number, durationMs: number) => {
-      const args = [join(root, 'images'), String(clients), String(durationMs)];
-      const { stdout } = await run(program, args, { limitMs: LIMIT_MS, signal });
-      return (Number(stdout) * 1000) / durationMs;
-    };
-
-    const mounts = new Map<string, MountedTarget>();
-    for (const target of targets) {
-      progress(`${target.name}: mounting and warming up`);
-      const mounted = await lab.mount(target, content);
-      mounts.set(target.name, mounted);
-      // Every file once at least, also where that takes long; then as long again for caches that need a second look.
-      await run('sh', ['-c', 'cat "$1"/* >/dev/null', 'sh', join(mounted.root, 'images')], {
-        limitMs: LIMIT_MS,
-        signal,
-      });
-      await cyclesPerSecond(mounted, 1, WARM_UP_MS);
-    }
+    field.plan(1 + rounds * CLIENTS.length);
+    const mounts = await mountWarm(lab, field, { ...options, files: filesOf(options) });
     for (let round = 1; round <= rounds; round += 1) {
-      progress(`round ${round} of ${rounds}`);
       for (const clients of CLIENTS) {
-        const row = { name: `${clients} client${clients > 1 ? 's' : ''}`, unit: 'cycles/s', better: 'more' } as const;
-        for (const [name, mounted] of mounts)
-          recorder.add(row, name, await cyclesPerSecond(mounted, clients, SAMPLE_MS));
+        const name = `${clients} client${clients > 1 ? 's' : ''}`;
+        await field.each(`round ${round} of ${rounds}, ${name}`, async (target) => {
+          const mounted = mounts.get(target.name);
+          if (mounted === undefined) return;
+          const { pid } = mounted;
+          const cpuBeforeMs = pid === undefined ? 0 : await cpuMsOf(pid);
+          const perSecond = await visitsPerSecond(lab, 'cycle', mounted, clients, sampleMs, signal);
+          recorder.add({ name, unit: '/s', better: 'more', headline: true }, target.name, perSecond);
+          if (pid === undefined) return;
+          const cpuUs = ((await cpuMsOf(pid)) - cpuBeforeMs) * 1000;
+          const cycles = (perSecond * sampleMs) / 1000;
+          const measure = { name: `CPU of the daemon for each, ${name}`, unit: 'µs', better: 'less' } as const;
+          recorder.add(measure, target.name, cpuUs / cycles);
+        });
       }
     }
     return recorder.rows;

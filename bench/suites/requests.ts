@@ -1,23 +1,19 @@
 /** What each operation costs in S3 requests, which is what the provider bills, and in time where a request takes some. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../../scripts/lib/programs.ts';
-import { formatCounts } from '../../scripts/lib/table.ts';
-import { type FaultProxy, startProxy } from '../../test/support/proxy.ts';
+import { startProxy } from '../../test/support/proxy.ts';
+import { writeFiles } from '../data-set.ts';
 import type { Lab } from '../lab.ts';
-import { Recorder, type Suite, type SuiteOptions } from '../suite.ts';
-import type { Target } from '../targets.ts';
+import { Recorder, type Sizes, type Suite } from '../suite.ts';
+import { LOCAL, type Target } from '../targets.ts';
+import { requestNote, untilQuiet } from '../traffic.ts';
 
 const LATENCY_MS = 20;
-const LISTED_FILES = 500;
-const COPIED_FILES = 20;
 const FILE_BYTES = 40 * 1024;
 const LIMIT_MS = 120_000;
-/** So long without a request, and an operation is over, also what it left to the background. */
-const QUIET_MS = 500;
-const QUIET_LIMIT_MS = 60_000;
+const listedFiles = ({ quick }: Sizes) => (quick ? 50 : 500);
+const copiedFiles = ({ quick }: Sizes) => (quick ? 5 : 20);
 
 interface Operation {
   readonly name: string;
@@ -27,35 +23,41 @@ interface Operation {
   readonly command: string;
 }
 
-const OPERATIONS: readonly Operation[] = [
-  { name: `ls -l of ${LISTED_FILES} files`, command: 'ls -l listed >/dev/null' },
-  { name: 'the same again', command: 'ls -l listed >/dev/null' },
-  { name: 'cold read', command: 'cat read.jpg >/dev/null' },
-  { name: 'hot read', command: 'cat read.jpg >/dev/null' },
-  { name: 'stat of a missing name', command: '! test -e missing.jpg' },
-  { name: 'create (cp)', writes: true, command: 'cp "$1/one.jpg" created.jpg' },
-  { name: 'overwrite', writes: true, command: 'cp "$1/one.jpg" overwritten.jpg' },
-  { name: 'chmod', writes: true, command: 'chmod 600 chmod.jpg' },
-  { name: 'mv of a file', writes: true, command: 'mv mv.jpg moved.jpg' },
-  { name: 'rm', writes: true, command: 'rm rm.jpg' },
-  { name: 'mkdir', writes: true, command: 'mkdir made' },
-  { name: `cp -r of ${COPIED_FILES} files`, writes: true, command: 'cp -r "$1/many" copied' },
-  { name: 'rm -r of them', writes: true, command: 'rm -r copied' },
-];
+function operations(sizes: Sizes): readonly Operation[] {
+  return [
+    { name: `ls -l of ${listedFiles(sizes)} files`, command: 'ls -l listed >/dev/null' },
+    { name: 'the same again', command: 'ls -l listed >/dev/null' },
+    { name: 'cold read', command: 'cat read.jpg >/dev/null' },
+    { name: 'hot read', command: 'cat read.jpg >/dev/null' },
+    { name: 'stat of a missing name', command: '! test -e missing.jpg' },
+    { name: 'create (cp)', writes: true, command: 'cp "$1/one.jpg" created.jpg' },
+    { name: 'overwrite', writes: true, command: 'cp "$1/one.jpg" overwritten.jpg' },
+    { name: 'chmod', writes: true, command: 'chmod 600 chmod.jpg' },
+    { name: 'mv of a file', writes: true, command: 'mv mv.jpg moved.jpg' },
+    { name: 'rm', writes: true, command: 'rm rm.jpg' },
+    { name: 'mkdir', writes: true, command: 'mkdir made' },
+    { name: `cp -r of ${copiedFiles(sizes)} files`, writes: true, command: 'cp -r "$1/many" copied' },
+    { name: 'rm -r of them', writes: true, command: 'rm -r copied' },
+  ];
+}
 
 export const suite: Suite = {
   name: 'requests',
-  title: `S3 requests and time of each operation, files of ${FILE_BYTES / 1024} KB, ${LATENCY_MS} ms added to each request`,
+  title: () => `time and S3 requests of each operation, files of ${FILE_BYTES / 1024} KB, ${LATENCY_MS} ms a request`,
   defaultRounds: 3,
+  minutes: 4,
+  isDefault: true,
+  takes: (target) => target.writable && !target.isVariant,
 
-  async run(lab, targets, options) {
-    const sources = await makeSources(lab.scratch);
+  async run(lab, field, options) {
+    const sources = join(lab.scratch, 'sources');
+    await writeFiles(sources, sourceFiles(options));
     const recorder = new Recorder();
+    field.plan(options.rounds);
     for (let round = 1; round <= options.rounds; round += 1) {
-      for (const target of targets) {
-        options.progress(`round ${round} of ${options.rounds}: ${target.name}`);
-        await measure(target, { lab, sources, recorder, options });
-      }
+      await field.each(`round ${round} of ${options.rounds}`, (target) =>
+        measure(target, { lab, sources, recorder, sizes: options, signal: options.signal }),
+      );
     }
     return recorder.rows;
   },
@@ -65,23 +67,22 @@ interface Round {
   readonly lab: Lab;
   readonly sources: string;
   readonly recorder: Recorder;
-  readonly options: SuiteOptions;
+  readonly sizes: Sizes;
+  readonly signal: AbortSignal;
 }
 
 /** A fresh bucket, mount and proxy, then one operation after the other. */
-async function measure(target: Target, { lab, sources, recorder, options }: Round): Promise<void> {
-  const proxy = await startProxy({ upstream: lab.gateway.endpoint, latencyMs: LATENCY_MS });
+async function measure(target: Target, { lab, sources, recorder, sizes, signal }: Round): Promise<void> {
+  const proxy = await startProxy({ upstream: lab.server.endpoint, latencyMs: LATENCY_MS });
   try {
-    const mounted = await lab.mount(target, initialFiles(), proxy.endpoint);
-    for (const { name, writes, command } of OPERATIONS) {
+    const mounted = await lab.mount(target, lab.dataSet(initialFiles(sizes)), proxy.endpoint);
+    for (const { name, writes, command } of operations(sizes)) {
       proxy.reset();
       const script = `cd "$0" && ${command}`;
-      const { elapsedMs } = await run('sh', ['-c', script, mounted.root, sources], {
-        limitMs: LIMIT_MS,
-        signal: options.signal,
-      });
-      await becomeQuiet(proxy, writes ? target.writeBackMs : 0, options.signal);
-      recorder.add({ name, unit: 'ms', better: 'less' }, target.name, elapsedMs, noteOf(target, proxy));
+      const { elapsedMs } = await run('sh', ['-c', script, mounted.root, sources], { limitMs: LIMIT_MS, signal });
+      if (target.name !== LOCAL) await untilQuiet(proxy, writes ? target.writeBackMs : 0, signal);
+      const note = target.name === LOCAL ? undefined : requestNote(proxy);
+      recorder.add({ name, unit: 'ms', better: 'less', headline: true }, target.name, elapsedMs, note);
     }
     await lab.unmount(mounted);
   } finally {
@@ -89,31 +90,15 @@ async function measure(target: Target, { lab, sources, recorder, options }: Roun
   }
 }
 
-function noteOf(target: Target, proxy: FaultProxy): string | undefined {
-  return target.name === 'local' ? undefined : formatCounts(proxy.counts());
-}
-
-async function becomeQuiet(proxy: FaultProxy, writeBackMs: number, signal: AbortSignal): Promise<void> {
-  await sleep(writeBackMs, undefined, { signal });
-  const deadlineMs = performance.now() + QUIET_LIMIT_MS;
-  for (let before = -1; before !== proxy.requests.length && performance.now() < deadlineMs; ) {
-    before = proxy.requests.length;
-    await sleep(QUIET_MS, undefined, { signal });
-  }
-}
-
-function initialFiles(): Map<string, Uint8Array> {
-  const listed = Array.from({ length: LISTED_FILES }, (_, i) => `listed/${i}.jpg`);
+function initialFiles(sizes: Sizes): Map<string, Uint8Array> {
+  const listed = Array.from({ length: listedFiles(sizes) }, (_, i) => `listed/${i}.jpg`);
   const single = ['read', 'overwritten', 'chmod', 'mv', 'rm'].map((name) => `${name}.jpg`);
   const content = randomBytes(FILE_BYTES);
   return new Map([...listed, ...single].map((path) => [path, content]));
 }
 
 /** Local files to copy from. */
-async function makeSources(scratch: string): Promise<string> {
-  const sources = join(scratch, 'sources');
-  await mkdir(join(sources, 'many'), { recursive: true });
-  await writeFile(join(sources, 'one.jpg'), randomBytes(FILE_BYTES));
-  for (let i = 0; i < COPIED_FILES; i += 1) await writeFile(join(sources, 'many', `${i}.jpg`), randomBytes(FILE_BYTES));
-  return sources;
+function sourceFiles(sizes: Sizes): Map<string, Uint8Array> {
+  const many = Array.from({ length: copiedFiles(sizes) }, (_, i) => `many/${i}.jpg`);
+  return new Map(['one.jpg', ...many].map((path) => [path, randomBytes(FILE_BYTES)]));
 }

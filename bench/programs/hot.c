@@ -1,7 +1,7 @@
 /*
- * What a web server does with a file, as often as it can: open, fstat, read to the end, close.
+ * What a web server does with a file, as often as it can: open, fstat, read to the end, close; or stat alone.
  *
- *     cycle DIR CLIENTS MILLISECONDS      prints the number of cycles that all clients did in that time
+ *     hot cycle|stat DIR CLIENTS MILLISECONDS      prints the number of cycles that all clients did in that time
  *
  * Clients are processes, as those of a web server are: threads would share one table of file descriptors.
  */
@@ -68,13 +68,19 @@ static void cycle(const char *path) {
   close(fd);
 }
 
-static void client(int number, int clients, long start_us, long end_us, struct counter *counter) {
+static void look(const char *path) {
+  struct stat attributes;
+  if (lstat(path, &attributes) != 0) die(path);
+}
+
+static void client(void (*visit)(const char *), int number, int clients, long start_us, long end_us,
+                   struct counter *counter) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   struct timespec start = {start_us / 1000000, start_us % 1000000 * 1000};
   clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &start, NULL);
   int position = (int)((long)path_count * number / clients);
   while (now_us() < end_us) {
-    cycle(paths[position]);
+    visit(paths[position]);
     position = (position + 1) % path_count;
     counter->cycles += 1;
   }
@@ -82,14 +88,15 @@ static void client(int number, int clients, long start_us, long end_us, struct c
 }
 
 int main(int argc, char **argv) {
-  int clients = argc == 4 ? atoi(argv[2]) : 0;
-  long duration_ms = argc == 4 ? atol(argv[3]) : 0;
+  int clients = argc == 5 ? atoi(argv[3]) : 0;
+  long duration_ms = argc == 5 ? atol(argv[4]) : 0;
   if (clients < 1 || clients > MAX_CLIENTS || duration_ms < 1) {
-    fprintf(stderr, "usage: cycle DIR CLIENTS MILLISECONDS\n");
+    fprintf(stderr, "usage: hot cycle|stat DIR CLIENTS MILLISECONDS\n");
     return 2;
   }
   alarm((unsigned)(duration_ms / 1000 + GRACE_S));
-  list_files(argv[1]);
+  list_files(argv[2]);
+  void (*visit)(const char *) = strcmp(argv[1], "stat") == 0 ? look : cycle;
   struct counter *counters =
       mmap(NULL, sizeof(struct counter) * clients, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (counters == MAP_FAILED) die("mmap");
@@ -98,7 +105,7 @@ int main(int argc, char **argv) {
   for (int number = 0; number < clients; number++) {
     pid_t pid = fork();
     if (pid < 0) die("fork");
-    if (pid == 0) client(number, clients, start_us, end_us, &counters[number]);
+    if (pid == 0) client(visit, number, clients, start_us, end_us, &counters[number]);
   }
   int failed = 0;
   int status;

@@ -1,0 +1,48 @@
+/** Mounts whose files have all been read, for suites about hot files. */
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { run } from '../scripts/lib/programs.ts';
+import type { Field } from './field.ts';
+import type { Lab } from './lab.ts';
+import type { SuiteOptions } from './suite.ts';
+import type { MountedTarget } from './targets.ts';
+
+export const IMAGES = 'images';
+export const IMAGE_BYTES = 40 * 1024;
+const LIMIT_MS = 120_000;
+const WARM_UP_MS = 3_000;
+const QUICK_WARM_UP_MS = 200;
+
+export interface WarmOptions extends SuiteOptions {
+  readonly files: number;
+}
+
+/** One mount of each target, of the same files `images/N.jpg`. */
+export async function mountWarm(lab: Lab, field: Field, options: WarmOptions): Promise<Map<string, MountedTarget>> {
+  const names = Array.from({ length: options.files }, (_, i) => `${IMAGES}/${i}.jpg`);
+  const data = lab.dataSet(new Map(names.map((name) => [name, randomBytes(IMAGE_BYTES)])));
+  const mounts = new Map<string, MountedTarget>();
+  await field.each('mounting and warming up', async (target) => {
+    const mounted = await lab.mount(target, data);
+    // Every file once at least, also where that takes long; then for some time, for caches that need a second look.
+    const readAll = 'cat "$1"/* >/dev/null';
+    await run('sh', ['-c', readAll, 'sh', join(mounted.root, IMAGES)], { limitMs: LIMIT_MS, signal: options.signal });
+    await visitsPerSecond(lab, 'cycle', mounted, 1, options.quick ? QUICK_WARM_UP_MS : WARM_UP_MS, options.signal);
+    mounts.set(target.name, mounted);
+  });
+  return mounts;
+}
+
+/** `cycle`: open, fstat, read, close. `stat`: that alone. */
+export async function visitsPerSecond(
+  lab: Lab,
+  what: 'cycle' | 'stat',
+  { root }: MountedTarget,
+  clients: number,
+  durationMs: number,
+  signal: AbortSignal,
+): Promise<number> {
+  const args = [what, join(root, IMAGES), String(clients), String(durationMs)];
+  const { stdout } = await run(await lab.program('hot'), args, { limitMs: LIMIT_MS, signal });
+  return (Number(stdout) * 1000) / durationMs;
+}
