@@ -75,14 +75,19 @@ async function waitForEnd(config: MountConfig, terminal: Terminal): Promise<void
   }
 }
 
-/** From source or compiled: the entry point has this module's extension. */
-const WORKER = new URL(import.meta.url.endsWith('.ts') ? '../mount/worker.ts' : '../mount/worker.js', import.meta.url);
+/** The connection of the portable driver is inside libfuse: it ends with its worker. */
+function workerOf(job: MountJob): { isAlone: boolean; module: URL } {
+  const isAlone = job.config.kernel.driver === 'portable';
+  // From source or compiled: the entry point has this module's extension.
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  return { isAlone, module: new URL(`../mount/${isAlone ? 'lone-worker' : 'worker'}.${extension}`, import.meta.url) };
+}
 
-/** This process becomes the guardian: the same pid, terminal and signals. */
+/** This process becomes the guardian, or the worker alone: the same pid, terminal and signals. */
 async function runHere(job: MountJob): Promise<number> {
   const { mountpoint, source } = job.config;
   const words = [await writeJob(job), source, mountpoint];
-  const { program, argv } = guardianCommand({ mode: 'attached', mountpoint, module: WORKER, arguments: words });
+  const { program, argv } = guardianCommand({ ...workerOf(job), mode: 'attached', mountpoint, arguments: words });
   if (process.execve === undefined) throw new MountError('This version of Node cannot run in the foreground.');
   return process.execve(program, argv, process.env);
 }
@@ -93,7 +98,7 @@ async function runBehind(job: MountJob): Promise<number> {
   const interrupt = () => interrupted.abort();
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   await startDaemon({
-    module: WORKER,
+    ...workerOf(job),
     arguments: [await writeJob(job), config.source, config.mountpoint],
     mountpoint: config.mountpoint,
     outputFile: config.log.file ?? '/dev/null',

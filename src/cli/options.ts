@@ -496,6 +496,14 @@ const mount = {
   noexec: { kind: 'flag', group: 'mount', opposite: 'exec', help: 'no programs are run from here' },
   noatime: { kind: 'flag', group: 'mount', opposite: 'atime', help: 'reading leaves access times alone' },
   nonempty: { kind: 'flag', group: 'mount', help: 'say nothing when DIR has files, which the mount hides' },
+  driver: {
+    kind: 'text',
+    group: 'mount',
+    value: 'native|portable',
+    choices: ['native', 'portable'],
+    default: 'native',
+    help: 'portable: through libfuse 2 and the npm package fuse-native, where the native addon cannot be built; slower',
+  },
   passthrough: {
     kind: 'flag',
     group: 'mount',

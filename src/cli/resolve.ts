@@ -61,6 +61,7 @@ export async function resolveConfig(
     },
     transfer: transferConfig(values),
     kernel: {
+      driver: values.driver === 'portable' ? 'portable' : 'native',
       readOnly: values.ro ?? false,
       allowOther: values.allow_other ?? false,
       defaultPermissions: values.default_permissions ?? true,

@@ -33,7 +33,7 @@ function describeRows(mount: MountStatus): [string, string][] {
     ['cache', `${size(cache.bytes)} of ${size(cache.limitBytes)} in ${cache.directory}`],
     ['index', `${mount.index.nodes} names in ${mount.stateDirectory}`],
     ['requests', requestsText(store)],
-    ['daemon', `pid ${mount.pid}, tsfs ${mount.version}, guardian pid ${mount.guardian.pid}${restarts(mount)}`],
+    ['daemon', `pid ${mount.pid}, tsfs ${mount.version}${guardianText(mount)}`],
   ];
   if (cache.damagedBlocks > 0) rows.push(['damaged', `${cache.damagedBlocks} cached blocks were fetched again`]);
   if (mount.skippedKeys > 0) rows.push(['skipped', `${mount.skippedKeys} keys that cannot be file names`]);
@@ -48,9 +48,11 @@ function requestsText({ operations, errors }: MountStatus['store']): string {
   return `${total}${parts === '' ? '' : ` (${parts})`}, ${failed} without success`;
 }
 
-function restarts({ guardian }: MountStatus): string {
-  if (guardian.restarts === 0) return '';
-  return `, worker replaced ${guardian.restarts} times${because(guardian.lastRestart)}`;
+function guardianText({ guardian }: MountStatus): string {
+  if (guardian.pid === undefined) return ', no guardian';
+  const text = `, guardian pid ${guardian.pid}`;
+  if (guardian.restarts === 0) return text;
+  return `${text}, worker replaced ${guardian.restarts} times${because(guardian.lastRestart)}`;
 }
 
 function because(error: string | undefined): string {

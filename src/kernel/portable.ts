@@ -8,7 +8,7 @@ import { readdir, readlink } from 'node:fs/promises';
 import type { Logger } from '../base/log.ts';
 import type { NativeCounters } from './binding.ts';
 import type { Caller, HotNodes, Operations } from './contract.ts';
-import { checkDevice, DEVICE, FILE_SYSTEM_TYPE, type MountOptions, prepareMountPoint, unmountFuse } from './mount.ts';
+import { checkDevice, DEVICE, FILE_SYSTEM_TYPE, type MountOptions, prepareMountPoint } from './mount.ts';
 import { type Call, mountLibfuse, type Reply } from './portable-binding.ts';
 import { PortableCalls } from './portable-calls.ts';
 import { PathNames } from './portable-names.ts';
@@ -109,7 +109,6 @@ class PortableSession implements KernelSession {
   readonly notifier: PathNames;
   readonly hotNodes = NO_HOT_NODES;
   readonly ended: Promise<SessionEnd>;
-  readonly #mountPoint: string;
   readonly #operations: Operations;
   readonly #log: Logger;
   readonly #resolveEnded: (end: SessionEnd) => void;
@@ -121,7 +120,6 @@ class PortableSession implements KernelSession {
 
   constructor(options: PortableMountOptions) {
     const { mountPoint, operations, log, owner } = options;
-    this.#mountPoint = mountPoint;
     this.#operations = operations;
     this.#log = log;
     const { promise, resolve } = Promise.withResolvers<SessionEnd>();
@@ -156,11 +154,8 @@ class PortableSession implements KernelSession {
   }
 
   /** Calls that still come are answered with ENOTCONN. */
-  async stop(): Promise<SessionEnd> {
-    if (!this.#isEnded) {
-      this.#finish({ reason: 'stopped' });
-      await unmountFuse(this.#mountPoint, true).catch((error: unknown) => this.#log.warn({ error }, 'not unmounted'));
-    }
+  stop(): Promise<SessionEnd> {
+    this.#finish({ reason: 'stopped' });
     return this.ended;
   }
 

@@ -99,6 +99,8 @@ export interface TransferConfig {
 }
 
 export interface KernelConfig {
+  /** `portable`: libfuse 2 through the npm package `fuse-native`. */
+  readonly driver: 'native' | 'portable';
   readonly readOnly: boolean;
   readonly allowOther: boolean;
   readonly defaultPermissions: boolean;

@@ -12,6 +12,8 @@ type Report =
   | { readonly kind: 'failed'; readonly sentence: string; readonly exitCode: number };
 
 export interface DaemonStart {
+  /** Without a guardian. */
+  readonly isAlone: boolean;
   /** Runs `serveWorker`. */
   readonly module: URL;
   /** Of the worker. */
@@ -103,8 +105,8 @@ function end(child: ChildProcess): Promise<void> {
  */
 export async function serveWorker(
   run: (guardian: Guardian, ready: () => void) => Promise<number | 'swap'>,
+  guardian: Guardian = meetGuardian(),
 ): Promise<never> {
-  const guardian = meetGuardian();
   let isReady = false;
   process.once('disconnect', () => {
     if (!isReady) process.kill(process.pid, 'SIGTERM');

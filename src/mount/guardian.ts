@@ -17,18 +17,22 @@ const MAX_GREETING_BYTES = 512;
 export interface GuardedCommand {
   /** `attached`: the workers die with the guardian, as in the foreground of a terminal or a container. */
   readonly mode: 'attached' | 'detached';
+  /** The worker has no guardian: its mount is one that no other could go on with. */
+  readonly isAlone: boolean;
   readonly mountpoint: string;
-  /** Runs `serveGuardian`. */
+  /** Runs `serveWorker`. */
   readonly module: URL;
   readonly arguments: readonly string[];
 }
 
-/** Program and argv (with argv[0]) of the guardian. Throws a MountError when it was not built. */
+/** Program and argv (with argv[0]) of the guardian, or of the worker alone. Throws a MountError when the guardian was not built. */
 export function guardianCommand(command: GuardedCommand): { program: string; argv: string[] } {
-  if (!existsSync(PROGRAM)) {
-    throw new MountError(`${PROGRAM} is missing: build it with scripts/build-native.sh.`);
-  }
   const worker = [process.execPath, fileURLToPath(command.module), ...command.arguments];
+  if (command.isAlone) return { program: process.execPath, argv: worker };
+  if (!existsSync(PROGRAM)) {
+    const remedy = 'build it with scripts/build-native.sh, or mount with the option driver=portable';
+    throw new MountError(`${PROGRAM} is missing: ${remedy}.`);
+  }
   return { program: PROGRAM, argv: ['tsfs', command.mode, command.mountpoint, ...worker] };
 }
 
@@ -41,7 +45,8 @@ interface Greeting {
 
 /** What a worker knows of its guardian. */
 export interface Guardian {
-  readonly pid: number;
+  /** undefined: there is none. */
+  readonly pid: number | undefined;
   /** Workers of this mount before this one. */
   readonly restarts: number;
   /** Why the last one was replaced; '' for the first worker. */
@@ -54,6 +59,16 @@ export interface Guardian {
   /** To be called right before the process exits. `swap`: another worker is to go on; `end`: the mount has ended. */
   leave(how: 'swap' | 'end'): void;
 }
+
+export const NO_GUARDIAN: Guardian = {
+  pid: undefined,
+  restarts: 0,
+  reason: '',
+  deviceFd: undefined,
+  continues: false,
+  ready: () => undefined,
+  leave: () => undefined,
+};
 
 /** To be called once, at the start of a worker; from then on the guardian hears that its event loop turns. */
 export function meetGuardian(): Guardian {

@@ -18,7 +18,8 @@ import type { Journal } from '../journal/contract.ts';
 import { openJournal } from '../journal/journal.ts';
 import { mountFuse, unmountFuse } from '../kernel/mount.ts';
 import { MountError as KernelMountError } from '../kernel/mount-error.ts';
-import { type KernelSession, startSession } from '../kernel/session.ts';
+import { mountPortable } from '../kernel/portable.ts';
+import { type Inheritance, type KernelSession, startSession } from '../kernel/session.ts';
 import type { StackedStore } from '../store/stack.ts';
 import { createDownloader } from '../transfer/download.ts';
 import { createMover } from '../transfer/move.ts';
@@ -45,6 +46,12 @@ const CAPACITY_BYTES = 2 ** 50;
 
 /** After a signal, uploads get so long before the process ends; the journal keeps the rest for the next start. */
 const SIGNAL_DRAIN_MS = 20_000;
+
+/**
+ * The kernel cannot be told of changes by the portable driver: so long it may go on believing what the file system does not believe any more.
+ * Short beside `stat_cache_expire`, and enough for the calls of one program that does something with a file.
+ */
+const PORTABLE_TTL_LIMIT_MS = 1000;
 
 /**
  * Mounts, or goes on with the mount of an earlier worker, and serves until the mount ends. Resolves with the exit code, or `swap` when another worker
@@ -91,9 +98,7 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
   const inherits = guardian.continues ? inheritance(index) : undefined;
   await fileSystem.recover(inherits?.opens);
 
-  const fd = await connect(config, guardian);
-  const { passthrough } = config.kernel;
-  const session = startSession({ fd, operations: fileSystem, log, passthrough, inherits, legacy: legacy(index) });
+  const session = await connect(config, { guardian, inherits, index, fileSystem, log });
   fileSystem.connect(session.notifier, config.kernel.hotTable ? session.hotNodes : undefined);
   // A failure after the mount: a mount point that nobody serves must not stay behind. One that was there is for the next worker.
   let mustUnmount = !guardian.continues;
@@ -112,6 +117,8 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
       drain: (_args, progress) =>
         fileSystem.drainer.drain((remainingFiles) => progress({ remainingFiles })).then((report) => ({ ...report })),
       swap: () => {
+        if (guardian.pid === undefined)
+          throw new MountError('This mount has no guardian that would start another worker.');
         log.info('leaving the mount to another worker');
         // Once the answer is on its way.
         setImmediate(() => void session.stop());
@@ -226,22 +233,38 @@ function buildFileSystem(config: MountConfig, parts: Parts): FileSystem {
   return new FileSystem(context);
 }
 
-/** Returns the /dev/fuse of the mount, which is made when it is not there. It stays open: the guardian has it too. */
-async function connect(config: MountConfig, guardian: Guardian): Promise<number> {
+interface Ends {
+  readonly guardian: Guardian;
+  readonly inherits: Inheritance | undefined;
+  readonly index: Index;
+  readonly fileSystem: FileSystem;
+  readonly log: Logger;
+}
+
+/** Serves the mount, which is made when it is not there. */
+async function connect(config: MountConfig, ends: Ends): Promise<KernelSession> {
   const { kernel } = config;
+  const { guardian, inherits, index, fileSystem: operations, log } = ends;
   const { deviceFd } = guardian;
-  if (guardian.continues && deviceFd !== undefined) return deviceFd;
+  const options = {
+    source: config.source,
+    mountPoint: config.mountpoint,
+    readOnly: kernel.readOnly,
+    allowOther: kernel.allowOther,
+    defaultPermissions: kernel.defaultPermissions,
+    noExec: kernel.noexec,
+    noAtime: kernel.noatime,
+  };
   try {
-    return await mountFuse({
-      source: config.source,
-      mountPoint: config.mountpoint,
-      readOnly: kernel.readOnly,
-      allowOther: kernel.allowOther,
-      defaultPermissions: kernel.defaultPermissions,
-      noExec: kernel.noexec,
-      noAtime: kernel.noatime,
-      deviceFd,
-    });
+    if (kernel.driver === 'portable') {
+      const kernelTtlMs = Math.min(PORTABLE_TTL_LIMIT_MS, config.freshness.expireMs / 10);
+      return await mountPortable({ ...options, operations, log, owner: config.attributes, kernelTtlMs });
+    }
+    // It stays open: the guardian has it too.
+    const isThere = guardian.continues && deviceFd !== undefined;
+    const fd = isThere ? deviceFd : await mountFuse({ ...options, deviceFd });
+    const { passthrough } = kernel;
+    return startSession({ fd, operations, log, passthrough, inherits, legacy: legacy(index) });
   } catch (error) {
     if (error instanceof KernelMountError) throw new MountError(sentence(error.message), EXIT.failure, error);
     throw error;

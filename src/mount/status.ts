@@ -9,7 +9,8 @@ export interface MountStatus {
   /** Of the worker. */
   readonly pid: number;
   readonly guardian: {
-    readonly pid: number;
+    /** undefined: there is none. */
+    readonly pid: number | undefined;
     /** How often the worker was replaced since the mount began. */
     readonly restarts: number;
     /** Why it was, the last time. */
