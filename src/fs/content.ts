@@ -57,6 +57,15 @@ export class Contents {
     return { kind: 'file', fd: staging.fd, offset, lengthBytes: end - offset, release: staging.hold() };
   }
 
+  /** Brings the whole file into the cache. */
+  prefetch(id: NodeId): Promise<void> {
+    return this.#openFiles.use(id, async (file) => {
+      if (file.staging !== undefined || this.#tree.row(id).etag === undefined) return;
+      const reader = await this.reader(file);
+      if (!reader.isComplete) await reader.fetchAll();
+    });
+  }
+
   /** The whole of a small file as text: the target of a symbolic link. */
   readText(id: NodeId): Promise<string> {
     return this.#openFiles.use(id, async (file) => {

@@ -35,6 +35,7 @@ import { HotFiles } from './hot-files.ts';
 import { Lister, type ListerCounts } from './lister.ts';
 import { MAX_NAME_BYTES } from './names.ts';
 import { Namespace } from './namespace.ts';
+import { NextFiles } from './next-files.ts';
 import { type OpenFile, OpenFiles } from './open-files.ts';
 import { resumable } from './resent.ts';
 import { type Found, Resolver } from './resolver.ts';
@@ -80,6 +81,7 @@ export class FileSystem implements Operations {
   readonly #namespace: Namespace;
   readonly #attributes: AttributeChanges;
   readonly #directories: Directories;
+  readonly #nextFiles: NextFiles;
   readonly #hotFiles: HotFiles;
 
   constructor(context: FsContext) {
@@ -116,6 +118,7 @@ export class FileSystem implements Operations {
     });
     this.#namespace = new Namespace(parts);
     this.#attributes = new AttributeChanges({ ...parts, committer: this.#committer });
+    this.#nextFiles = new NextFiles(context, this.#resolver, this.#contents);
     this.#directories = new Directories(context, this.#tree, this.#lister, (row) =>
       this.#entryOf({ row, remainingMs: context.beliefs.remainingMs(row) }),
     );
@@ -250,8 +253,9 @@ export class FileSystem implements Operations {
   async open(_caller: Caller, id: NodeId, flags: number, killPrivileges: boolean): Promise<OpenReply> {
     const writes = (flags & O_ACCMODE) !== O_RDONLY;
     if (writes || (flags & O_TRUNC) !== 0) this.#checkWritable();
-    const row = await this.#currentVersion(id);
+    const row = await this.#currentVersion(id, !writes);
     if (row.kind !== 'file') throw new FsError('ELOOP');
+    if (!writes) this.#nextFiles.noteOpen(row);
     const file = await this.#openFiles.open(id, writes);
     try {
       if ((flags & O_TRUNC) !== 0) await this.#attributes.truncate(id, 0);
@@ -450,14 +454,16 @@ export class FileSystem implements Operations {
   }
 
   /** The node with all that the bucket tells of it; ESTALE when the name leads to another version now. */
-  async #currentVersion(id: NodeId): Promise<NodeRow> {
+  async #currentVersion(id: NodeId, wantsContent = false): Promise<NodeRow> {
     const row = this.#tree.row(id);
     if (row.complete) return row;
-    const complete = await this.#resolver.complete(row);
+    const complete = await this.#resolver.complete(row, wantsContent);
     if (complete.id !== id) {
       if (row.parent !== undefined) this.#context.notifier.invalidateEntry(row.parent, row.name);
       throw new FsError('ESTALE');
     }
+    // What the kernel was told from the listing is outdated.
+    this.#context.notifier.invalidateNode(id, -1, 0);
     return complete;
   }
 
@@ -494,10 +500,17 @@ export class FileSystem implements Operations {
 
   #attributesOf(row: NodeRow): AttributesReply {
     const live = this.#openFiles.find(row.id)?.live(row) ?? this.#stagedOf(row);
-    // Provisional attributes are for now only: the next look may already know better.
-    const isKnown = row.complete || row.id === ROOT_NODE_ID;
-    const ttlMs = isKnown ? this.#context.beliefs.remainingMs(row) : 0;
+    const ttlMs = this.#isProvisional(row) ? 0 : this.#context.beliefs.remainingMs(row);
     return { attributes: this.#tree.attributesOf(row, live), ttlMs };
+  }
+
+  /**
+   * Attributes from a listing are for now only: the next look may already know better. But not in a directory that is too large
+   * for all of it to be asked for: there they hold like the listing, or walking it would never become fast.
+   */
+  #isProvisional(row: NodeRow): boolean {
+    if (row.complete || row.id === ROOT_NODE_ID || row.parent === undefined) return false;
+    return !this.#context.beliefs.isKnownLarge(row.parent);
   }
 }
 

@@ -96,7 +96,8 @@ export class HotFiles {
   }
 
   #isSettled(row: NodeRow): boolean {
-    if (row.kind !== 'file' || !row.complete || row.dirty || row.parent === undefined || row.etag === undefined) return false;
+    if (row.kind !== 'file' || !row.complete || row.dirty || row.parent === undefined || row.etag === undefined)
+      return false;
     const file = this.#openFiles.find(row.id);
     return file === undefined || (file.staging === undefined && file.writers === 0);
   }

@@ -29,6 +29,12 @@ export interface NamespaceParts {
   readonly keyGate: SharedLock;
 }
 
+interface MovedObject {
+  /** To be done with when the index has the new name. */
+  readonly intent: number;
+  readonly fields: Partial<NodeFields>;
+}
+
 export interface RenameManner {
   readonly noReplace: boolean;
   /** See `resent.ts`. */
@@ -114,38 +120,26 @@ export class Namespace {
     const row = await resolver.need(from, name);
     const target = (await resolver.find(to, newName))?.row;
     if (target?.id === row.id) return;
-    const earlier = how.isResent ? await this.#takeOver(row, to, newName) : undefined;
-    if (target !== undefined && how.noReplace && earlier === undefined) throw new FsError('EEXIST');
+    // What is at the new name then is the work of that earlier attempt.
+    const isBegun = how.isResent && this.#takeOver(row);
+    if (target !== undefined && how.noReplace && !isBegun) throw new FsError('EEXIST');
     if (row.kind === 'directory') {
       if (target !== undefined && target.kind !== 'directory') throw new FsError('ENOTDIR');
-      if (target !== undefined) await this.#checkEmpty(target);
+      if (target !== undefined && !isBegun) await this.#checkEmpty(target);
       await this.#renameDirectory(row, to, newName, target);
     } else {
       if (target?.kind === 'directory') throw new FsError('EISDIR');
-      await this.#renameFile(row, to, newName, target, earlier);
+      await this.#renameFile(row, to, newName, target, isBegun);
     }
     await this.#keepParent(from);
   }
 
-  /**
-   * An earlier process had begun this rename: from here on it is this one's. Returns what the object is under the new key, when it was moved already
-   * and only the index does not know.
-   */
-  async #takeOver(row: NodeRow, to: NodeId, newName: string): Promise<Partial<NodeFields> | undefined> {
-    const { context, tree } = this.#parts;
-    for (const { id, action } of context.journal.unfinished()) {
-      if (action.kind !== 'delete' && action.node === row.id) context.journal.done(id);
-    }
-    if (row.kind === 'directory' || row.etag === undefined) return undefined;
-    const isThere = (key: string) =>
-      context.store.head(key).catch((error: unknown) => {
-        if (isStoreError(error, 'NotFound')) return undefined;
-        throw error;
-      });
-    if ((await isThere(tree.keyOf(row))) !== undefined) return undefined;
-    const moved = await isThere(tree.newKey(to, newName, row.kind));
-    if (moved === undefined) return undefined;
-    return { etag: moved.etag, lastModifiedMs: moved.lastModifiedMs, validatedAtMs: context.clock.nowMs() };
+  /** Whether an earlier process had begun to rename this node. What it noted is done with: the attempt that follows notes its own. */
+  #takeOver(row: NodeRow): boolean {
+    const { journal } = this.#parts.context;
+    const begun = journal.unfinished().filter(({ action }) => action.kind !== 'delete' && action.node === row.id);
+    for (const { id } of begun) journal.done(id);
+    return begun.length > 0;
   }
 
   async #renameFile(
@@ -153,7 +147,7 @@ export class Namespace {
     to: NodeId,
     newName: string,
     target: NodeRow | undefined,
-    earlier: Partial<NodeFields> | undefined,
+    isBegun: boolean,
   ): Promise<void> {
     const { context, tree, contents, deletions, nodeLocks, keyGate } = this.#parts;
     if (target !== undefined) await contents.keepForReaders(target.id);
@@ -163,15 +157,18 @@ export class Namespace {
         const current = tree.row(row.id);
         const toKey = tree.newKey(to, newName, current.kind);
         await deletions.settled(toKey);
-        const moved = earlier ?? (await this.#moveObject(current, toKey, newName));
-        this.#takeName(current, to, newName, target);
-        if (moved !== undefined) context.index.nodes.update(row.id, moved);
+        const moved = await this.#moveObject(current, toKey, newName, isBegun);
+        context.index.transaction(() => {
+          if (moved !== undefined) context.journal.done(moved.intent);
+          this.#takeName(current, to, newName, target);
+          if (moved !== undefined) context.index.nodes.update(row.id, moved.fields);
+        });
       }),
     );
   }
 
   /** COPY, then DELETE; between them a crash leaves an intent, which is finished at the next start. */
-  async #moveObject(row: NodeRow, toKey: string, newName: string): Promise<Partial<NodeFields> | undefined> {
+  async #moveObject(row: NodeRow, toKey: string, newName: string, isBegun: boolean): Promise<MovedObject | undefined> {
     // Never uploaded: the upload will go to the new key.
     if (row.etag === undefined) return undefined;
     const { context, tree } = this.#parts;
@@ -179,13 +176,26 @@ export class Namespace {
     const intent = context.journal.begin({ kind: 'rename', node: row.id, fromKey, toKey });
     try {
       const object = { etag: row.etag, sizeBytes: row.sizeBytes };
-      const result = await context.mover.copy(fromKey, toKey, object, this.#attributesAs(row, newName, toKey));
-      await context.mover.delete(fromKey);
-      context.journal.done(intent);
-      return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, validatedAtMs: context.clock.nowMs() };
+      const attributes = this.#attributesAs(row, newName, toKey);
+      const isMoved = isBegun && !(await this.#isInBucket(fromKey));
+      const { etag, lastModifiedMs } = isMoved
+        ? await context.store.head(toKey)
+        : await context.mover.copy(fromKey, toKey, object, attributes);
+      if (!isMoved) await context.mover.delete(fromKey);
+      return { intent, fields: { etag, lastModifiedMs, validatedAtMs: context.clock.nowMs() } };
     } catch (error) {
       // The caller is told, and sees the old name: nothing may happen to it later.
       context.journal.done(intent);
+      throw error;
+    }
+  }
+
+  async #isInBucket(key: string): Promise<boolean> {
+    try {
+      await this.#parts.context.store.head(key);
+      return true;
+    } catch (error) {
+      if (isStoreError(error, 'NotFound')) return false;
       throw error;
     }
   }
@@ -217,9 +227,11 @@ export class Namespace {
         context.journal.fail(intent, String(error));
         throw error;
       });
-      context.journal.done(intent);
-      this.#takeName(current, to, newName, target);
-      context.index.nodes.update(row.id, { validatedAtMs: context.clock.nowMs() });
+      context.index.transaction(() => {
+        context.journal.done(intent);
+        this.#takeName(current, to, newName, target);
+        context.index.nodes.update(row.id, { validatedAtMs: context.clock.nowMs() });
+      });
       if (count === 0) await this.#putMarker(tree.row(row.id));
       tree.forgetPrefixes();
     });

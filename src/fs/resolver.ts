@@ -82,12 +82,13 @@ export class Resolver {
 
   /**
    * The row with the object's metadata, which a listing does not give: one HEAD, shared by all who wait. The row of another version
-   * when the object was replaced meanwhile.
+   * when the object was replaced meanwhile. `wantsContent`: the file is going to be read, so a GET of its first block brings both.
    */
-  complete(row: NodeRow): Promise<NodeRow> {
+  complete(row: NodeRow, wantsContent = false): Promise<NodeRow> {
     if (row.complete) return Promise.resolve(row);
     return this.#completing.run(row.id, async () => {
-      await this.#revalidate(row);
+      if (wantsContent && row.kind === 'file') await this.#revalidateWithContent(row);
+      else await this.#revalidate(row);
       const current = this.#context.index.nodes.get(row.id);
       if (current?.complete) return current;
       const successor = row.parent === undefined ? undefined : this.#context.index.nodes.child(row.parent, row.name);
@@ -262,6 +263,21 @@ export class Resolver {
       if (row.parent !== undefined && index.nodes.child(row.parent, row.name) === undefined) {
         await this.#probeDirectory(row.parent, row.name, `${key}/`);
       }
+    }
+  }
+
+  async #revalidateWithContent(row: NodeRow): Promise<void> {
+    const { index, downloader, clock } = this.#context;
+    const askedAtMs = clock.nowMs();
+    // A content of its own: what comes may be another version than the row's.
+    const allocate = () => index.contents.allocate();
+    try {
+      const { head, content } = await downloader.first(this.#tree.keyOf(row), allocate);
+      const current = this.applyHead(row, head, askedAtMs);
+      if (current.content === undefined && current.etag === head.etag) index.nodes.update(current.id, { content });
+    } catch (error) {
+      if (!isStoreError(error, 'NotFound')) throw error;
+      this.#remove(row, askedAtMs);
     }
   }
 
