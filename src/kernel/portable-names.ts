@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache';
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import type { Caller, Entry, NegativeEntry, Notifier, Operations } from './contract.ts';
 import { systemError } from './errors.ts';
-import { ERRNO } from './protocol.ts';
+import { ERRNO, MAX_NAME_BYTES } from './protocol.ts';
 
 /** Names whose nodes are remembered. */
 const MAX_NAMES = 10_000;
@@ -46,7 +46,7 @@ export class PathNames implements Notifier {
     this.#caller = caller;
   }
 
-  /** @throws what `lookup` throws; ENOENT; EILSEQ for a name that is not UTF-8. */
+  /** @throws what `lookup` throws; ENOENT; ENAMETOOLONG; EILSEQ for a name that is not UTF-8. */
   async resolve(path: string): Promise<NodeId> {
     let node = ROOT_NODE_ID;
     for (const name of namesIn(path)) node = await this.#child({ parent: node, name });
@@ -140,5 +140,7 @@ function keyOf({ parent, name }: Place): string {
 
 function namesIn(path: string): string[] {
   if (path.includes(REPLACEMENT_CHARACTER)) throw systemError(ERRNO.EILSEQ, 'not UTF-8');
-  return path.split('/').filter((name) => name !== '');
+  const names = path.split('/').filter((name) => name !== '');
+  if (names.some((name) => Buffer.byteLength(name) > MAX_NAME_BYTES)) throw systemError(ERRNO.ENAMETOOLONG, 'lookup');
+  return names;
 }
