@@ -99,6 +99,7 @@ export class Namespace {
         if (current.etag !== undefined) await deletions.delete({ key: tree.keyOf(current), parent, name });
         context.beliefs.noteRemoved(parent, name);
         retirement.retireId(row.id);
+        this.#tellViews(parent, name);
       }),
     );
     await this.#keepParent(parent);
@@ -112,6 +113,7 @@ export class Namespace {
     await keyGate.shared(() => context.mover.delete(tree.keyOf(row)));
     context.beliefs.noteRemoved(parent, name);
     retirement.retireId(row.id);
+    this.#tellViews(parent, name);
     await this.#keepParent(parent);
   }
 
@@ -121,25 +123,23 @@ export class Namespace {
     const target = (await resolver.find(to, newName))?.row;
     if (target?.id === row.id) return;
     // What is at the new name then is the work of that earlier attempt.
-    const isBegun = how.isResent && this.#takeOver(row);
-    if (target !== undefined && how.noReplace && !isBegun) throw new FsError('EEXIST');
+    const begun = how.isResent ? this.#begun(row.id) : undefined;
+    if (target !== undefined && how.noReplace && begun === undefined) throw new FsError('EEXIST');
     if (row.kind === 'directory') {
       if (target !== undefined && target.kind !== 'directory') throw new FsError('ENOTDIR');
-      if (target !== undefined && !isBegun) await this.#checkEmpty(target);
-      await this.#renameDirectory(row, to, newName, target);
+      if (target !== undefined && begun === undefined) await this.#checkEmpty(target);
+      await this.#renameDirectory(row, to, newName, target, begun);
     } else {
       if (target?.kind === 'directory') throw new FsError('EISDIR');
-      await this.#renameFile(row, to, newName, target, isBegun);
+      await this.#renameFile(row, to, newName, target, begun);
     }
     await this.#keepParent(from);
   }
 
-  /** Whether an earlier process had begun to rename this node. What it noted is done with: the attempt that follows notes its own. */
-  #takeOver(row: NodeRow): boolean {
+  /** The intent of an earlier process to rename this node, to be gone on with. */
+  #begun(node: NodeId): number | undefined {
     const { journal } = this.#parts.context;
-    const begun = journal.unfinished().filter(({ action }) => action.kind !== 'delete' && action.node === row.id);
-    for (const { id } of begun) journal.done(id);
-    return begun.length > 0;
+    return journal.unfinished().find(({ action }) => action.kind !== 'delete' && action.node === node)?.id;
   }
 
   async #renameFile(
@@ -147,7 +147,7 @@ export class Namespace {
     to: NodeId,
     newName: string,
     target: NodeRow | undefined,
-    isBegun: boolean,
+    begun: number | undefined,
   ): Promise<void> {
     const { context, tree, contents, deletions, nodeLocks, keyGate } = this.#parts;
     if (target !== undefined) await contents.keepForReaders(target.id);
@@ -157,7 +157,7 @@ export class Namespace {
         const current = tree.row(row.id);
         const toKey = tree.newKey(to, newName, current.kind);
         await deletions.settled(toKey);
-        const moved = await this.#moveObject(current, toKey, newName, isBegun);
+        const moved = await this.#moveObject(current, toKey, newName, begun);
         context.index.transaction(() => {
           if (moved !== undefined) context.journal.done(moved.intent);
           this.#takeName(current, to, newName, target);
@@ -168,34 +168,30 @@ export class Namespace {
   }
 
   /** COPY, then DELETE; between them a crash leaves an intent, which is finished at the next start. */
-  async #moveObject(row: NodeRow, toKey: string, newName: string, isBegun: boolean): Promise<MovedObject | undefined> {
+  async #moveObject(
+    row: NodeRow,
+    toKey: string,
+    newName: string,
+    begun: number | undefined,
+  ): Promise<MovedObject | undefined> {
     // Never uploaded: the upload will go to the new key.
     if (row.etag === undefined) return undefined;
     const { context, tree } = this.#parts;
     const fromKey = tree.keyOf(row);
-    const intent = context.journal.begin({ kind: 'rename', node: row.id, fromKey, toKey });
+    const intent = begun ?? context.journal.begin({ kind: 'rename', node: row.id, fromKey, toKey });
     try {
       const object = { etag: row.etag, sizeBytes: row.sizeBytes };
       const attributes = this.#attributesAs(row, newName, toKey);
-      const isMoved = isBegun && !(await this.#isInBucket(fromKey));
-      const { etag, lastModifiedMs } = isMoved
-        ? await context.store.head(toKey)
-        : await context.mover.copy(fromKey, toKey, object, attributes);
-      if (!isMoved) await context.mover.delete(fromKey);
+      const { etag, lastModifiedMs } = await context.mover.copy(fromKey, toKey, object, attributes).catch((error) => {
+        // Moved earlier, and only the index does not know; or the delete of the process that died has just arrived.
+        if (begun === undefined || !isStoreError(error, 'NotFound')) throw error;
+        return context.store.head(toKey);
+      });
+      await context.mover.delete(fromKey);
       return { intent, fields: { etag, lastModifiedMs, validatedAtMs: context.clock.nowMs() } };
     } catch (error) {
       // The caller is told, and sees the old name: nothing may happen to it later.
       context.journal.done(intent);
-      throw error;
-    }
-  }
-
-  async #isInBucket(key: string): Promise<boolean> {
-    try {
-      await this.#parts.context.store.head(key);
-      return true;
-    } catch (error) {
-      if (isStoreError(error, 'NotFound')) return false;
       throw error;
     }
   }
@@ -213,7 +209,13 @@ export class Namespace {
     return this.#parts.tree.objectAttributes({ ...row, name: newName, extras: { ...extras, headers } }, toKey);
   }
 
-  async #renameDirectory(row: NodeRow, to: NodeId, newName: string, target: NodeRow | undefined): Promise<void> {
+  async #renameDirectory(
+    row: NodeRow,
+    to: NodeId,
+    newName: string,
+    target: NodeRow | undefined,
+    begun: number | undefined,
+  ): Promise<void> {
     const { context, tree, deletions, keyGate } = this.#parts;
     await keyGate.exclusive(async () => {
       const current = tree.row(row.id);
@@ -222,7 +224,7 @@ export class Namespace {
       if (toPrefix.startsWith(fromPrefix)) throw new FsError('EINVAL');
       await deletions.settledBelow(fromPrefix);
       await deletions.settledBelow(toPrefix);
-      const intent = context.journal.begin({ kind: 'renameTree', node: row.id, fromPrefix, toPrefix });
+      const intent = begun ?? context.journal.begin({ kind: 'renameTree', node: row.id, fromPrefix, toPrefix });
       const count = await context.mover.moveTree(fromPrefix, toPrefix).catch((error: unknown) => {
         context.journal.fail(intent, String(error));
         throw error;
@@ -250,6 +252,8 @@ export class Namespace {
     });
     if (row.parent !== undefined) beliefs.noteRemoved(row.parent, row.name);
     beliefs.notePresent(to, newName);
+    if (row.parent !== undefined) this.#tellViews(row.parent, row.name);
+    this.#tellViews(to, newName);
     if (row.kind === 'directory') tree.forgetPrefixes();
   }
 
@@ -300,8 +304,16 @@ export class Namespace {
       const intruder = index.nodes.child(parent, name);
       if (intruder !== undefined) retirement.retire(intruder);
       beliefs.notePresent(parent, name);
+      this.#tellViews(parent, name);
       return index.nodes.insert({ ...fields, parent, name });
     });
+  }
+
+  /** The name, and the directory's listing. */
+  #tellViews(parent: NodeId, name: string): void {
+    const { views } = this.#parts.context;
+    views.invalidateEntry(parent, name);
+    views.invalidateNode(parent, 0, 0);
   }
 
   /** In a set-gid directory new files get its group, and directories the bit too: FUSE leaves that to the file system. */
