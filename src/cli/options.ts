@@ -511,6 +511,12 @@ const mount = {
     default: 'on',
     help: 'let the kernel write to staged files directly, where it can',
   },
+  ro_view: {
+    kind: 'path',
+    group: 'mount',
+    value: 'DIR',
+    help: 'mount the same there too, read-only and without a word to the daemon for what is read often; for web servers',
+  },
   hot_table: {
     kind: 'flag',
     group: 'mount',

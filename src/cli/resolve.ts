@@ -17,6 +17,7 @@ import { baseDirectories, controlSocketPath, mountName, runDirectory } from '../
 import { EXIT, MountError } from '../mount/errors.ts';
 import { readHeaderRules } from '../mount/header-rules.ts';
 import { SYSTEM_PASSWD_FILE } from '../mount/passwd-file.ts';
+import { findMountpoint } from '../mount/preflight.ts';
 import type { OptionValues } from './options.ts';
 import type { Source } from './source.ts';
 
@@ -44,6 +45,7 @@ export async function resolveConfig(
     bucket,
     prefix,
     mountpoint,
+    viewMountpoint: values.ro_view === undefined ? undefined : await findMountpoint(values.ro_view),
     store: await storeConfig(values, bucket, host),
     objects: await objectDefaults(values),
     attributes: {

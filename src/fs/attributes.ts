@@ -50,6 +50,7 @@ export class AttributeChanges {
     } else {
       await this.#change(id, (row) => this.#difference(row, change));
     }
+    this.#parts.context.views.invalidateNode(id, -1, 0);
     return tree.row(id);
   }
 

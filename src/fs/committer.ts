@@ -55,6 +55,7 @@ export class Committer {
     if (file !== undefined && row !== undefined) await this.#mappings.noteFlush(file, pid, tree.inodeOf(row));
     if (file?.staging?.sizeBytes === 0 && row?.dirty && (await holdsDescriptor(pid, tree.inodeOf(row)))) return;
     await this.makeDurable(id);
+    context.views.invalidateNode(id, 0, 0);
   }
 
   /** What close(2) and fsync(2) promise: in the bucket, or, with local durability, on this host's disk and on its way. */
@@ -108,6 +109,7 @@ export class Committer {
     await this.#parts.contents.notice(file);
     try {
       await keyGate.shared(() => this.#bringIntoBucket(file, row, staging));
+      context.views.invalidateNode(file.id, 0, 0);
     } catch (error) {
       if (file.exclusive && isStoreError(error, 'PreconditionFailed')) this.#giveWay(row);
       context.journal.noteFailure(file.id, String(error));
@@ -143,6 +145,7 @@ export class Committer {
         // The kernel reads and writes the staging file by itself: it must hold what the object gets.
         if (target.mayHaveUnseenWrites) await contents.copyInto(staging, sourceId);
         await keyGate.shared(() => this.#copyOnServer(source, target, staging));
+        this.#parts.context.views.invalidateNode(targetId, 0, 0);
         return source.sizeBytes;
       }),
     );

@@ -100,6 +100,7 @@ export class Contents {
       file.staging = await journal.stage(file.id, row.etag === undefined ? 0 : row.sizeBytes);
       index.nodes.update(file.id, { dirty: true });
       file.isMarkedDirty = true;
+      this.#context.views.invalidateNode(file.id, 0, 0);
       return file.staging;
     });
   }
@@ -145,6 +146,7 @@ export class Contents {
     if (file.isMarkedDirty) return;
     this.#context.index.nodes.update(file.id, { dirty: true });
     file.isMarkedDirty = true;
+    this.#context.views.invalidateNode(file.id, 0, 0);
   }
 
   /** Copies the missing ranges of the old content into the staging file. */
@@ -195,7 +197,7 @@ export class Contents {
   async keepForReaders(id: NodeId): Promise<void> {
     this.#openFiles.recall(id);
     const row = this.#context.index.nodes.get(id);
-    if (!this.#openFiles.isOpen(id) || row?.etag === undefined || row.kind !== 'file') return;
+    if ((this.#openFiles.find(id)?.isIdle ?? true) || row?.etag === undefined || row.kind !== 'file') return;
     await this.#openFiles.use(id, async (file) => {
       if (file.staging?.isComplete) return;
       const reader = await this.reader(file);

@@ -50,4 +50,6 @@ export interface FsContext {
   readonly options: FsOptions;
   /** Set by the driver before the first request. */
   notifier: Notifier;
+  /** Read-only views of this mount: their kernels are told, besides, what is changed here. The main mount's knows that by itself. */
+  views: Notifier;
 }

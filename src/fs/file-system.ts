@@ -37,6 +37,7 @@ import { MAX_NAME_BYTES } from './names.ts';
 import { Namespace } from './namespace.ts';
 import { NextFiles } from './next-files.ts';
 import { type OpenFile, OpenFiles } from './open-files.ts';
+import { ReadOnlyView } from './read-only-view.ts';
 import { resumable } from './resent.ts';
 import { type Found, Resolver } from './resolver.ts';
 import { Retirement } from './retirement.ts';
@@ -147,6 +148,27 @@ export class FileSystem implements Operations {
     if (hotNodes !== undefined) this.#hotFiles.connect(hotNodes);
   }
 
+  /** The operations of a mount that only reads: this one, or one beside it. Closed by the caller. */
+  view(): ReadOnlyView {
+    return new ReadOnlyView({ operations: this, openFiles: this.#openFiles, retirement: this.#retirement });
+  }
+
+  /** The kernel of a view beside the main mount is told what the main mount's is, and what is changed there. Call after `connect`. */
+  connectView(notifier: Notifier): void {
+    const main = this.#context.notifier;
+    this.#context.views = notifier;
+    this.#context.notifier = {
+      invalidateEntry: (parent, name) => {
+        main.invalidateEntry(parent, name);
+        notifier.invalidateEntry(parent, name);
+      },
+      invalidateNode: (node, offset, lengthBytes) => {
+        main.invalidateNode(node, offset, lengthBytes);
+        notifier.invalidateNode(node, offset, lengthBytes);
+      },
+    };
+  }
+
   status(): FsStatus {
     return {
       openFiles: this.#openFiles.size,
@@ -169,7 +191,7 @@ export class FileSystem implements Operations {
 
   /** Nodes resolve from the index, and open ones are counted: only of those that were open before this process began, this is the end. */
   forget(id: NodeId): void {
-    this.#retirement.forgotten(id);
+    this.#retirement.forgottenByHeir(id);
   }
 
   getAttributes(_caller: Caller, id: NodeId): AttributesReply | Promise<AttributesReply> {

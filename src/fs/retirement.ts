@@ -2,13 +2,15 @@
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import type { NodeRow } from '../index/contract.ts';
 import type { FsContext } from './context.ts';
+import { KernelMemory } from './kernel-memory.ts';
 import type { OpenFiles } from './open-files.ts';
 
 export class Retirement {
   readonly #context: FsContext;
   readonly #openFiles: () => OpenFiles;
-  /** Nodes up to this id may be open since before this process: who reads is not known of them. */
-  #inheritedUpTo = 0;
+  /** Kernels that do not say, or did not say to this process, which of the nodes they know are open. */
+  readonly #holders = new Set<KernelMemory>();
+  #inherited: KernelMemory | undefined;
 
   constructor(context: FsContext, openFiles: () => OpenFiles) {
     this.#context = context;
@@ -17,19 +19,34 @@ export class Retirement {
 
   /** Takes over from an earlier process, which the kernel knows all these nodes from. */
   inherit(lastId: NodeId): void {
-    this.#inheritedUpTo = lastId;
+    this.#inherited = new KernelMemory(lastId);
+    this.#holders.add(this.#inherited);
   }
 
+  /** The node may be open since before this process: who reads it is not known. */
   isInherited(id: NodeId): boolean {
-    return id <= this.#inheritedUpTo;
+    return this.#inherited?.knows(id) ?? false;
   }
 
-  /**
-   * The kernel does not know the node any more. Its count need not be looked at: a node without a name is found by no further lookup, and the kernel
-   * forgets it with its last user.
-   */
+  addHolder(kernel: KernelMemory): void {
+    this.#holders.add(kernel);
+  }
+
+  /** It is unmounted, and has nothing open any more. What was kept for it alone goes with the next start. */
+  removeHolder(kernel: KernelMemory): void {
+    this.#holders.delete(kernel);
+  }
+
+  /** The kernel of the main mount does not know the node any more. */
+  forgottenByHeir(id: NodeId): void {
+    if (this.#inherited === undefined) return;
+    this.#inherited.forget(id);
+    this.forgotten(id);
+  }
+
+  /** One of the holders does not know the node any more. */
   forgotten(id: NodeId): void {
-    if (!this.isInherited(id) || this.#openFiles().find(id) !== undefined) return;
+    if (this.#isHeld(id)) return;
     const row = this.#context.index.nodes.get(id);
     if (row === undefined || row.parent !== undefined || id === ROOT_NODE_ID) return;
     void this.#context.journal.discard(id);
@@ -42,8 +59,7 @@ export class Retirement {
    */
   retire(row: NodeRow): void {
     this.#openFiles().recall(row.id);
-    const isHeld = this.isInherited(row.id) || this.#openFiles().find(row.id) !== undefined;
-    if (row.kind !== 'directory' && isHeld) {
+    if (row.kind !== 'directory' && this.#isHeld(row.id)) {
       this.#context.index.nodes.detach(row.id);
       return;
     }
@@ -61,8 +77,14 @@ export class Retirement {
     if (row === undefined) return true;
     if (row.parent !== undefined) return false;
     // Others may have had it open before this process began: FORGET tells.
-    if (!this.isInherited(id)) this.#bury(row);
+    if (!this.#isHeld(id)) this.#bury(row);
     return true;
+  }
+
+  #isHeld(id: NodeId): boolean {
+    if (this.#openFiles().find(id) !== undefined) return true;
+    for (const kernel of this.#holders) if (kernel.knows(id)) return true;
+    return false;
   }
 
   #bury(row: NodeRow): void {

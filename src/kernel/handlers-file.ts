@@ -78,12 +78,19 @@ function flushFlag(openFlags: number, created: Entry | undefined): number {
 const UNKNOWN_CACHE: OpenReply = { keepCache: false };
 
 const open: Handler = (exchange, request, body) => {
+  if (exchange.withoutOpens) return exchange.replyError(request, ERRNO.ENOSYS);
   const earlier = exchange.opens.find(request);
   if (earlier !== undefined) return replyOpened(exchange, request, earlier, UNKNOWN_CACHE, undefined);
   const flags = body.u32();
   const killPrivileges = (body.u32() & OPEN_KILL_SUIDGID) !== 0;
   const answer = exchange.operations.open(request, request.node, flags, killPrivileges);
   exchange.settle(request, answer, (reply) => finishOpen(exchange, request, request.node, flags, reply, undefined));
+};
+
+const flush: Handler = (exchange, request) => {
+  if (exchange.withoutOpens) return exchange.replyError(request, ERRNO.ENOSYS);
+  const answer = exchange.operations.flush(request, request.node);
+  exchange.settle(request, answer, () => exchange.reply(request, writeNothing, undefined));
 };
 
 const create: Handler = (exchange, request, body) => {
@@ -201,7 +208,7 @@ export const fileHandlers: readonly (readonly [number, Handler])[] = [
   [Opcode.CREATE, create],
   [Opcode.READ, read],
   [Opcode.WRITE, write],
-  [Opcode.FLUSH, answering((operations, request) => operations.flush(request, request.node), writeNothing)],
+  [Opcode.FLUSH, flush],
   [Opcode.FSYNC, answering((operations, request) => operations.fsync(request, request.node), writeNothing)],
   [Opcode.RELEASE, release],
   [Opcode.FALLOCATE, allocate],

@@ -10,6 +10,8 @@ import type { WireWriter } from './writer.ts';
 export interface Exchange {
   readonly operations: Operations;
   readonly opens: Opens;
+  /** The kernel is told that it need not open files. */
+  readonly withoutOpens: boolean;
   /** Calls `finish` with the answer (at once when it is no promise), or answers with the error. */
   settle<T>(request: Request, answer: Answer<T>, finish: (value: T) => void): void;
   /** Answers with what `encode` writes. Returns whether the kernel took it. */

@@ -30,7 +30,8 @@ export interface Agreement extends InitRequest {
  * background requests, which a signal cannot interrupt).
  *
  * EXPLICIT_INVAL_DATA, not AUTO_INVAL_DATA: a node is one version of an object, so a changed mtime never means changed
- * content; what the file system changes under the kernel it invalidates itself.
+ * content; what the file system changes under the kernel it invalidates itself. Where files are not opened there is no
+ * such moment to say that a file is being changed elsewhere: there a changed time does mean changed content.
  */
 const WANTED =
   InitFlag.ASYNC_READ |
@@ -43,7 +44,6 @@ const WANTED =
   InitFlag.MAX_PAGES |
   InitFlag.CACHE_SYMLINKS |
   InitFlag.NO_OPENDIR_SUPPORT |
-  InitFlag.EXPLICIT_INVAL_DATA |
   InitFlag.HANDLE_KILLPRIV_V2 |
   InitFlag.INIT_EXT;
 
@@ -65,7 +65,7 @@ export function readInit(body: RequestReader): InitRequest {
  * Undefined: too old to talk to. A newer major version is answered with ours; the kernel then sends INIT once more.
  * Passthrough excludes nothing that `WANTED` holds, so it is refused only by `wantPassthrough` or the kernel.
  */
-export function negotiate(init: InitRequest, wantPassthrough: boolean): Agreement | undefined {
+export function negotiate(init: InitRequest, wantPassthrough: boolean, withoutOpens = false): Agreement | undefined {
   if (init.major < FUSE_MAJOR || (init.major === FUSE_MAJOR && init.minor < OLDEST_MINOR)) return undefined;
   const passthrough = wantPassthrough && (init.flags2 & InitFlag2.PASSTHROUGH) !== 0;
   const wanted2 = InitFlag2.HAS_RESEND | (passthrough ? InitFlag2.PASSTHROUGH : 0);
@@ -73,7 +73,7 @@ export function negotiate(init: InitRequest, wantPassthrough: boolean): Agreemen
     major: FUSE_MAJOR,
     minor: Math.min(init.minor, FUSE_MINOR),
     maxReadaheadBytes: init.maxReadaheadBytes,
-    flags: init.flags & WANTED,
+    flags: init.flags & (WANTED | (withoutOpens ? InitFlag.AUTO_INVAL_DATA : InitFlag.EXPLICIT_INVAL_DATA)),
     flags2: init.flags2 & wanted2,
     passthrough,
   };

@@ -20,7 +20,7 @@ import { type Agreement, type InitRequest, negotiate, writeInit } from './negoti
 import { KernelNotifier, requestResend } from './notifier.ts';
 import { Opens } from './opens.ts';
 import { Passthrough, type PassthroughStatus } from './passthrough.ts';
-import { ERRNO, MAX_TRANSFER_BYTES, Opcode, opcodeName } from './protocol.ts';
+import { ERRNO, InitFlag, MAX_TRANSFER_BYTES, Opcode, opcodeName } from './protocol.ts';
 import { RequestReader, WireError } from './reader.ts';
 import { Request, requestKey } from './request.ts';
 import { WireWriter } from './writer.ts';
@@ -40,6 +40,11 @@ export interface SessionOptions {
   readonly log: Logger;
   /** Use FUSE passthrough where an operation offers a backing file. Default true. */
   readonly passthrough?: boolean;
+  /**
+   * For read-only mounts: the first OPEN and the first FLUSH are answered with ENOSYS, which is final for the connection, and the kernel
+   * sends neither them nor RELEASE any more. `open` is called only where the kernel cannot do without.
+   */
+  readonly withoutOpens?: boolean;
   /** An earlier process has begun to serve this connection, and has ended. */
   readonly inherits?: Inheritance | undefined;
   /** Told what a successor will have to know. */
@@ -95,6 +100,7 @@ class Session implements KernelSession, Exchange {
   readonly hotNodes: HotTable;
   readonly ended: Promise<SessionEnd>;
   readonly #passthrough: Passthrough;
+  readonly #wantsNoOpens: boolean;
   readonly #noteAgreement: ((agreement: Agreement) => void) | undefined;
   readonly #log: Logger;
   readonly #native: NativeSession;
@@ -116,6 +122,7 @@ class Session implements KernelSession, Exchange {
     const { fd, log, inherits, legacy } = options;
     this.operations = options.operations;
     this.#log = log;
+    this.#wantsNoOpens = options.withoutOpens ?? false;
     const backing = { open: (file: number) => backingOpen(fd, file), close: (id: number) => backingClose(fd, id) };
     this.#passthrough = new Passthrough(backing, log, options.passthrough ?? true);
     this.#noteAgreement = legacy?.noteAgreement.bind(legacy);
@@ -146,6 +153,10 @@ class Session implements KernelSession, Exchange {
     this.#out = new WireWriter(this.#native.outbox);
     this.notifier = new KernelNotifier(this.#native, this.#out, log);
     this.hotNodes = new HotTable(this.#native, this.#out, this.opens);
+  }
+
+  get withoutOpens(): boolean {
+    return this.#wantsNoOpens && ((this.#agreement?.flags ?? 0) & InitFlag.NO_OPEN_SUPPORT) !== 0;
   }
 
   status(): SessionStatus {
@@ -285,9 +296,12 @@ class Session implements KernelSession, Exchange {
   }
 
   initialize(request: Request, init: InitRequest): void {
-    const agreement = negotiate(init, this.#passthrough.wanted);
+    const agreement = negotiate(init, this.#passthrough.wanted, this.#wantsNoOpens);
     if (agreement === undefined) {
-      this.#log.error({ major: init.major, minor: init.minor }, 'this kernel is too old: Linux 5.4 or newer is needed, or the option driver=portable');
+      this.#log.error(
+        { major: init.major, minor: init.minor },
+        'this kernel is too old: Linux 5.4 or newer is needed, or the option driver=portable',
+      );
       this.replyError(request, ERRNO.EPROTO);
       return;
     }

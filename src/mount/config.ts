@@ -128,6 +128,8 @@ export interface MountConfig {
   readonly prefix: string;
   /** Absolute and free of symbolic links. */
   readonly mountpoint: string;
+  /** A second mount point, read-only; the same holds for it. */
+  readonly viewMountpoint?: string | undefined;
   readonly store: StoreConfig;
   readonly objects: ObjectDefaults;
   readonly attributes: AttributeDefaults;

@@ -16,6 +16,7 @@ import { INDEX_BATCH, type Index, IndexError } from '../index/contract.ts';
 import { openIndex } from '../index/open.ts';
 import type { Journal } from '../journal/contract.ts';
 import { openJournal } from '../journal/journal.ts';
+import type { Notifier } from '../kernel/contract.ts';
 import { mountFuse, unmountFuse } from '../kernel/mount.ts';
 import { MountError as KernelMountError } from '../kernel/mount-error.ts';
 import { mountPortable } from '../kernel/portable.ts';
@@ -33,6 +34,7 @@ import { storeFailure } from './messages.ts';
 import { objectHeaders } from './object-headers.ts';
 import { openStore } from './object-store.ts';
 import type { MountStatus } from './status.ts';
+import { mountView, type View } from './view.ts';
 
 export interface MountHooks {
   /** Called once, when the mount answers. */
@@ -46,6 +48,8 @@ const CAPACITY_BYTES = 2 ** 50;
 
 /** After a signal, uploads get so long before the process ends; the journal keeps the rest for the next start. */
 const SIGNAL_DRAIN_MS = 20_000;
+
+const NOBODY: Notifier = { invalidateEntry: () => undefined, invalidateNode: () => undefined };
 
 /**
  * The kernel cannot be told of changes by the portable driver: so long it may go on believing what the file system does not believe any more.
@@ -108,8 +112,12 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
   });
   layers.defer(() => fileSystem.close());
 
+  const view = await openView(config, fileSystem, log);
+  layers.defer(() => view?.close());
+
   let state: MountStatus['state'] = 'ready';
-  const status = () => statusOf(config, { state, startedAtMs, guardian, store, index, cache, fileSystem, session });
+  const status = () =>
+    statusOf(config, { state, startedAtMs, guardian, store, index, cache, fileSystem, session, view });
   const control = await serveControl(
     config.controlSocket,
     {
@@ -228,7 +236,8 @@ function buildFileSystem(config: MountConfig, parts: Parts): FileSystem {
       capacityBytes: config.statfsSizeBytes ?? CAPACITY_BYTES,
     },
     // Before the session exists nobody in the kernel has anything to forget.
-    notifier: { invalidateEntry: () => undefined, invalidateNode: () => undefined },
+    notifier: NOBODY,
+    views: NOBODY,
   };
   return new FileSystem(context);
 }
@@ -263,8 +272,19 @@ async function connect(config: MountConfig, ends: Ends): Promise<KernelSession> 
     // It stays open: the guardian has it too.
     const isThere = guardian.continues && deviceFd !== undefined;
     const fd = isThere ? deviceFd : await mountFuse({ ...options, deviceFd });
-    const { passthrough } = kernel;
-    return startSession({ fd, operations, log, passthrough, inherits, legacy: legacy(index) });
+    const { passthrough, readOnly } = kernel;
+    const reading = { operations: readOnly ? operations.view() : operations, withoutOpens: readOnly };
+    return startSession({ fd, ...reading, log, passthrough, inherits, legacy: legacy(index) });
+  } catch (error) {
+    if (error instanceof KernelMountError) throw new MountError(sentence(error.message), EXIT.failure, error);
+    throw error;
+  }
+}
+
+async function openView(config: MountConfig, fileSystem: FileSystem, log: Logger): Promise<View | undefined> {
+  if (config.viewMountpoint === undefined) return undefined;
+  try {
+    return await mountView(config, config.viewMountpoint, fileSystem, log);
   } catch (error) {
     if (error instanceof KernelMountError) throw new MountError(sentence(error.message), EXIT.failure, error);
     throw error;
@@ -308,6 +328,7 @@ interface StatusParts {
   readonly cache: BlockCache;
   readonly fileSystem: FileSystem;
   readonly session: KernelSession;
+  readonly view: View | undefined;
 }
 
 function statusOf(config: MountConfig, parts: StatusParts): MountStatus {
@@ -334,6 +355,7 @@ function statusOf(config: MountConfig, parts: StatusParts): MountStatus {
     index: { nodes: index.nodes.count() },
     store: parts.store.stats(),
     kernel: parts.session.status(),
+    view: parts.view && { mountpoint: parts.view.mountpoint, ...parts.view.status() },
     fileSystem: fs,
     skippedKeys: fs.listings.skippedKeys + fs.listings.shadowedKeys,
   };

@@ -82,12 +82,22 @@ export async function presentMount(
 
 /** Rejects with a `MountError` when cache or state would be where they cannot work. */
 export async function checkPlaces(config: MountConfig): Promise<void> {
+  checkView(config);
   const table = await readMounts();
   await checkPlace('cache', config.cache.directory, config.mountpoint, table);
   await checkPlace('state', config.stateDirectory, config.mountpoint, table);
   if (isWithin(config.stateDirectory, config.cache.directory)) {
     throw new MountError('The state directory must not be inside the cache, which may be emptied at any time.');
   }
+}
+
+/** Each hides what is below it, and the daemon must not wait for itself when it reaches for the other. */
+function checkView({ mountpoint, viewMountpoint, kernel }: MountConfig): void {
+  if (viewMountpoint === undefined) return;
+  if (isWithin(viewMountpoint, mountpoint) || isWithin(mountpoint, viewMountpoint)) {
+    throw new MountError(`The view ${viewMountpoint} and the mount point ${mountpoint} must not be inside each other.`);
+  }
+  if (kernel.driver === 'portable') throw new MountError('A view (ro_view) needs the native driver.');
 }
 
 /** Reading its own cache through a mount, the daemon would wait for itself. */

@@ -36,6 +36,10 @@ export interface MountStatus {
   /** Requests to the bucket, attempts counted each. */
   readonly store: StoreStats;
   readonly kernel: SessionStatus;
+  /** The read-only mount point beside this one. */
+  readonly view?:
+    | { readonly mountpoint: string; readonly state: 'mounted' | 'unmounted'; readonly kernel: SessionStatus }
+    | undefined;
   readonly fileSystem: FsStatus;
   /** Objects whose keys cannot be file names, or whose name a directory has. */
   readonly skippedKeys: number;
