@@ -1,4 +1,5 @@
 /** argv → command. Commands are loaded when they are called: `--help` needs neither the SDK nor the native addon. */
+import { resolve } from 'node:path';
 import yargs, { type Argv } from 'yargs';
 import { VERSION } from '../mount/config.ts';
 import { EXIT, MountError } from '../mount/errors.ts';
@@ -7,7 +8,7 @@ import { optionHelp, optionMarkdown } from './option-help.ts';
 import { splitOptions } from './parse-options.ts';
 import { printable, type Terminal } from './terminal.ts';
 
-const COMMANDS = ['mount', 'umount', 'unmount', 'status', 'help'];
+const COMMANDS = ['mount', 'umount', 'unmount', 'restart', 'status', 'help'];
 const ASKS = ['--help', '-h', '--version', '-V'];
 
 const EPILOGUE = `As a line of /etc/fstab (see scripts/install-helpers):
@@ -75,6 +76,7 @@ function commandLine(argv: string[], terminal: Terminal, run: Run): Argv {
     .epilogue(EPILOGUE);
   addMount(parser, terminal, run);
   addUmount(parser, terminal, run);
+  addRestart(parser, terminal, run);
   addStatus(parser, terminal, run);
   return addHelp(parser, terminal, run);
 }
@@ -130,6 +132,25 @@ function addUmount(parser: Argv, terminal: Terminal, run: Run): void {
         const { umountCommand } = await import('./umount-command.ts');
         const { dir: directory, l: lazy = false, force = false } = args;
         return umountCommand({ directory, lazy, force }, uid(), terminal);
+      })(),
+  );
+}
+
+function addRestart(parser: Argv, terminal: Terminal, run: Run): void {
+  parser.command(
+    'restart [dir]',
+    'Have the version that is installed now go on with a mount',
+    (builder) =>
+      builder
+        .usage(
+          'tsfs restart DIR\n\nFiles stay open, and no call fails. Options stay as they are: others need a new mount.',
+        )
+        .positional('dir', { type: 'string', describe: 'The mount point' }),
+    (args) =>
+      run(async () => {
+        if (args.dir === undefined) throw new MountError('restart takes a mount point: tsfs restart DIR.', EXIT.usage);
+        const { restartCommand } = await import('./restart-command.ts');
+        return restartCommand(resolve(args.dir), uid(), terminal);
       })(),
   );
 }

@@ -3,7 +3,8 @@
  * requests and can fail them. Mounts started within a test end with it, the others with the file, however the tests end.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -146,9 +147,14 @@ export class TestServer {
   async kill(): Promise<void> {
     const daemon = this.#daemon;
     this.#daemon = undefined;
-    if (daemon !== undefined && !hasEnded(daemon)) {
+    if (daemon?.pid !== undefined && !hasEnded(daemon)) {
+      // In the foreground the worker dies with the guardian, a moment later.
+      const workers = await childrenOf(daemon.pid);
       daemon.kill('SIGKILL');
       if (!(await ended(daemon, EXIT_LIMIT_MS))) throw new Error(`pid ${daemon.pid} does not die`);
+      await eventually(async () => {
+        if (workers.some(isAlive)) throw new Error(`the workers ${workers} do not die`);
+      }, EXIT_LIMIT_MS);
     }
     while ((await readFile('/proc/self/mounts', 'utf8')).includes(` ${this.dir} fuse`)) {
       await runProgram('umount', ['-i', '-l', this.dir]);
@@ -160,9 +166,34 @@ export class TestServer {
     await this.mount(options);
   }
 
-  /** Resident memory of the daemon. */
+  /** The guardian. */
+  get pid(): number {
+    if (this.#daemon?.pid === undefined) throw new Error('not mounted');
+    return this.#daemon.pid;
+  }
+
+  /** Undefined while one is replaced by the next. */
+  async workerPid(): Promise<number | undefined> {
+    return (await childrenOf(this.pid))[0];
+  }
+
+  /** What each worker reads when it starts. */
+  async jobFile(): Promise<string> {
+    const state = join(this.#parts.directory, 'state');
+    const [name] = await readdir(state);
+    return join(state, name as string, 'mount.json');
+  }
+
+  /** The exit status, once the daemon ends by itself. */
+  async exit(): Promise<number | null> {
+    const daemon = this.#daemon;
+    if (daemon === undefined || !(await ended(daemon, EXIT_LIMIT_MS))) throw new Error('the daemon does not end');
+    return daemon.exitCode;
+  }
+
+  /** Resident memory of the worker. */
   async residentBytes(): Promise<number> {
-    const status = await readFile(`/proc/${this.#daemon?.pid}/status`, 'utf8');
+    const status = await readFile(`/proc/${await this.workerPid()}/status`, 'utf8');
     return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
   }
 
@@ -180,6 +211,21 @@ export class TestServer {
     await this.kill();
     await this.proxy.stop();
     await rm(this.#parts.directory, { recursive: true });
+  }
+}
+
+async function childrenOf(pid: number): Promise<number[]> {
+  const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
+  return text.split(' ').filter(Boolean).map(Number);
+}
+
+/** Not a zombie either. */
+function isAlive(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat.charAt(stat.lastIndexOf(')') + 2) !== 'Z';
+  } catch {
+    return false;
   }
 }
 

@@ -1,0 +1,177 @@
+/**
+ * A mount outlives the worker that serves it: whatever is done to workers, no call fails and nothing is lost.
+ * TSFS_TEST_KILLS sets how many workers are killed under each load.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, test } from 'vitest';
+import { eventually, startServer, type TestServer } from './harness.ts';
+import type { LoadReport } from './load.ts';
+import { runProgram } from './syscalls.ts';
+
+const KILLS = Number(process.env.TSFS_TEST_KILLS ?? 20);
+const LIMIT_MS = 60_000 + KILLS * 5_000;
+const WORKER_LIMIT_MS = 30_000;
+const STAGGER_MS = 900;
+const LOAD = join(import.meta.dirname, 'load.ts');
+const CLI = join(import.meta.dirname, '../../src/cli/main.ts');
+
+const loads = new Set<Load>();
+
+class Load {
+  readonly directory: string;
+  readonly #process: ChildProcess;
+  #output = '';
+
+  constructor(kind: 'hot' | 'mixed', directory: string, seed: number) {
+    this.directory = directory;
+    this.#process = spawn(process.execPath, [LOAD, kind, directory, String(seed)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    this.#process.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.#output += text;
+    });
+    loads.add(this);
+  }
+
+  static async start(kind: 'hot' | 'mixed', server: TestServer, seed: number): Promise<Load> {
+    const directory = server.path(`${kind} ${seed}`);
+    await mkdir(directory);
+    const load = new Load(kind, directory, seed);
+    await eventually(async () => expect(load.#output).toContain('started\n'), WORKER_LIMIT_MS);
+    return load;
+  }
+
+  async stop(): Promise<LoadReport> {
+    const closed = new Promise((resolve) => this.#process.once('close', resolve));
+    this.#process.kill('SIGTERM');
+    await closed;
+    loads.delete(this);
+    return JSON.parse(this.#output.slice('started\n'.length)) as LoadReport;
+  }
+
+  kill(): void {
+    this.#process.kill('SIGKILL');
+  }
+}
+
+afterEach(() => {
+  for (const load of loads) load.kill();
+  loads.clear();
+  delete process.env.TSFS_WATCHDOG_MS;
+});
+
+interface Status {
+  readonly pid: number;
+  readonly guardian: { readonly pid: number; readonly restarts: number; readonly lastRestart?: string };
+}
+
+async function statusOf(server: TestServer): Promise<Status> {
+  const { output } = await runProgram(process.execPath, [CLI, 'status', server.dir, '--json']);
+  return JSON.parse(output) as Status;
+}
+
+async function nextWorker(server: TestServer, before: number | undefined): Promise<number> {
+  return eventually(async () => {
+    const pid = await server.workerPid();
+    if (pid === undefined || pid === before) throw new Error('no other worker was started');
+    return pid;
+  }, WORKER_LIMIT_MS);
+}
+
+/** At moments that are spread over the life of a worker: while it starts, when requests come again, and in full service. */
+async function killWorkers(server: TestServer): Promise<void> {
+  for (let i = 0; i < KILLS; i += 1) {
+    const pid = await nextWorker(server, undefined);
+    await sleep(200 + ((i * 373) % STAGGER_MS));
+    process.kill(pid, 'SIGKILL');
+    await nextWorker(server, pid);
+  }
+  await eventually(() => statusOf(server), WORKER_LIMIT_MS);
+}
+
+async function expectKept(server: TestServer, directory: string, report: LoadReport): Promise<void> {
+  expect(report.failures).toEqual([]);
+  expect(report.rounds).toBeGreaterThan(0);
+  const names = Object.keys(report.files).sort();
+  expect((await readdir(directory)).sort()).toEqual(names);
+  for (const name of names) {
+    const [here, inBucket] = await Promise.all([
+      readFile(join(directory, name)),
+      server.bucket.bytes(join(directory, name).slice(server.dir.length + 1)),
+    ]);
+    expect([digest(here), digest(inBucket)], name).toEqual([report.files[name], report.files[name]]);
+  }
+}
+
+function digest(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+describe('workers that are killed', () => {
+  test('under hot reads', { timeout: LIMIT_MS }, async () => {
+    const server = await startServer();
+    const load = await Load.start('hot', server, 1);
+    await killWorkers(server);
+    const report = await load.stop();
+    await expectKept(server, load.directory, report);
+    const { guardian } = await statusOf(server);
+    expect(guardian).toMatchObject({ pid: server.pid, lastRestart: expect.stringContaining('signal 9') });
+    await server.umount();
+  });
+
+  test('under mixed writing', { timeout: LIMIT_MS }, async () => {
+    const server = await startServer();
+    const running = await Promise.all([2, 3].map((seed) => Load.start('mixed', server, seed)));
+    await killWorkers(server);
+    for (const load of running) await expectKept(server, load.directory, await load.stop());
+    await server.umount();
+    // Nothing but what the loads left, and the markers of their directories.
+    expect((await server.bucket.keys()).filter((key) => !/^mixed \d\/(file \d+)?$/.test(key))).toEqual([]);
+  });
+});
+
+test('a restart that was asked for, under load', { timeout: 90_000 }, async () => {
+  const server = await startServer();
+  const load = await Load.start('mixed', server, 4);
+  for (let i = 0; i < 3; i += 1) {
+    const before = await statusOf(server);
+    await runProgram(process.execPath, [CLI, 'restart', server.dir]);
+    const after = await statusOf(server);
+    expect(after.pid).not.toBe(before.pid);
+    expect(after.guardian).toEqual({
+      pid: before.guardian.pid,
+      restarts: before.guardian.restarts + 1,
+      lastRestart: 'a restart was asked for',
+    });
+  }
+  await expectKept(server, load.directory, await load.stop());
+  await server.umount();
+});
+
+test('a worker that hangs is replaced', { timeout: 90_000 }, async () => {
+  process.env.TSFS_WATCHDOG_MS = '3000';
+  const server = await startServer();
+  await writeFile(server.path('file'), 'content');
+  const hung = await server.workerPid();
+  process.kill(hung as number, 'SIGSTOP');
+  await expect(readFile(server.path('file'), 'utf8')).resolves.toBe('content');
+  await writeFile(server.path('other'), 'content');
+  const status = await statusOf(server);
+  expect(status.pid).not.toBe(hung);
+  expect(status.guardian.lastRestart).toBe('it did not answer for 3 s');
+  await server.umount();
+});
+
+test('workers that end at once again and again: the mount is taken away', { timeout: 120_000 }, async () => {
+  const server = await startServer();
+  await writeFile(await server.jobFile(), 'not a job');
+  const pid = (await server.workerPid()) as number;
+  process.kill(pid, 'SIGKILL');
+  await expect(server.exit()).resolves.toBe(1);
+  expect(server.log).toContain(`8 workers in a row ended at once (it ended with status 1); unmounting ${server.dir}`);
+  expect(await readFile('/proc/self/mounts', 'utf8')).not.toContain(server.dir);
+});
