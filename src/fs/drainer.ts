@@ -14,6 +14,8 @@ const FIRST_PAUSE_MS = 2_000;
 const LONGEST_PAUSE_MS = 120_000;
 const LOOK_EVERY_MS = 1_000;
 const PARALLEL = 4;
+/** Longest time until all requests that an earlier process left have come again. */
+const RESEND_LIMIT_MS = 30_000;
 
 export interface DrainReport {
   readonly uploaded: number;
@@ -55,6 +57,7 @@ export class Drainer {
       await journal.discard(staging.node);
     }
     this.#dropUnstaged();
+    if (open !== undefined) this.#believeInMoved();
     const root = index.nodes.get(ROOT_NODE_ID);
     if (root?.mtime.sec === 0) index.nodes.update(ROOT_NODE_ID, { mtime: timespecFromMs(clock.nowMs()) });
   }
@@ -86,6 +89,18 @@ export class Drainer {
       onProgress(left);
     });
     return { uploaded, failed };
+  }
+
+  /**
+   * The mount goes on: what was being renamed is under both names in the bucket, or under the new one alone, until the kernel sends that request
+   * again. No listing may take its row away meanwhile.
+   */
+  #believeInMoved(): void {
+    const { journal, index, clock } = this.#context;
+    for (const { action } of journal.unfinished()) {
+      if (action.kind === 'delete') continue;
+      index.nodes.update(action.node, { validatedAtMs: clock.nowMs() + RESEND_LIMIT_MS });
+    }
   }
 
   /** A crash between the row of a new file and its staging file leaves a row that nothing stands behind. */

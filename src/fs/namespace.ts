@@ -119,27 +119,29 @@ export class Namespace {
 
   async rename(from: NodeId, name: string, to: NodeId, newName: string, how: RenameManner): Promise<void> {
     const { resolver } = this.#parts;
-    const row = await resolver.need(from, name);
+    const begun = how.isResent ? this.#begun(from, name) : undefined;
+    // Once begun, the bucket need not have the old name any more, and what it has under the new one is the work of the earlier attempt.
+    const row = begun?.row ?? (await resolver.need(from, name));
     const target = (await resolver.find(to, newName))?.row;
     if (target?.id === row.id) return;
-    // What is at the new name then is the work of that earlier attempt.
-    const begun = how.isResent ? this.#begun(row.id) : undefined;
     if (target !== undefined && how.noReplace && begun === undefined) throw new FsError('EEXIST');
     if (row.kind === 'directory') {
       if (target !== undefined && target.kind !== 'directory') throw new FsError('ENOTDIR');
       if (target !== undefined && begun === undefined) await this.#checkEmpty(target);
-      await this.#renameDirectory(row, to, newName, target, begun);
+      await this.#renameDirectory(row, to, newName, target, begun?.intent);
     } else {
       if (target?.kind === 'directory') throw new FsError('EISDIR');
-      await this.#renameFile(row, to, newName, target, begun);
+      await this.#renameFile(row, to, newName, target, begun?.intent);
     }
     await this.#keepParent(from);
   }
 
-  /** The intent of an earlier process to rename this node, to be gone on with. */
-  #begun(node: NodeId): number | undefined {
-    const { journal } = this.#parts.context;
-    return journal.unfinished().find(({ action }) => action.kind !== 'delete' && action.node === node)?.id;
+  /** What an earlier process had begun to rename, and its intent, to be gone on with. */
+  #begun(from: NodeId, name: string): { row: NodeRow; intent: number } | undefined {
+    const { index, journal } = this.#parts.context;
+    const row = index.nodes.child(from, name);
+    const intent = journal.unfinished().find(({ action }) => action.kind !== 'delete' && action.node === row?.id);
+    return row === undefined || intent === undefined ? undefined : { row, intent: intent.id };
   }
 
   async #renameFile(
