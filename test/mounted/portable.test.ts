@@ -1,6 +1,8 @@
 /** The table of semantics with the portable driver, but for what libfuse 2 and its binding have no words for. */
+import { readFile, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { CHECKS, describeRows, ROWS } from './checks/rows.ts';
+import { eventually, startServer } from './harness.ts';
 
 const ONE_TIME = 'libfuse 2 ignores a change of one time alone (its flag utime_omit_ok is not set by the binding)';
 
@@ -26,3 +28,13 @@ describeRows(
   ROWS.filter(({ id }) => EXCLUDED[id] === undefined),
   ['driver=portable'],
 );
+
+test('a crash ends the mount, and the next one takes its place', async () => {
+  const server = await startServer({ options: ['driver=portable'] });
+  await writeFile(server.path('f'), 'content');
+  const pid = Number(/"pid":(\d+),[^\n]*"msg":"mounted"/.exec(server.log)?.[1]);
+  process.kill(pid, 'SIGKILL');
+  await eventually(() => expect(readFile(server.path('f'))).rejects.toMatchObject({ code: 'ENOTCONN' }), 10_000);
+  await server.mount();
+  expect(await readFile(server.path('f'), 'utf8')).toBe('content');
+});
