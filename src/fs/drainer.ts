@@ -205,6 +205,7 @@ export class Drainer {
     }
     try {
       const head = await store.head(action.fromKey);
+      if (head.etag !== action.etag) return;
       await mover.copy(action.fromKey, action.toKey, head, undefined);
       await mover.delete(action.fromKey);
     } catch (error) {

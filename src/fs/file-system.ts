@@ -295,7 +295,7 @@ export class FileSystem implements Operations {
     this.#checkWritable();
     const make = async () => (await this.#namespace.createFile(parent, name, mode, caller)).id;
     const id = await resumable(caller, 'EEXIST', make, async () => (await this.#existing(parent, name, 'file')).node);
-    const file = await this.#openFiles.open(id, true);
+    const file = await this.#openFiles.open(id, (flags & O_ACCMODE) !== O_RDONLY);
     file.exclusive = (flags & O_EXCL) !== 0 && this.#tree.row(id).etag === undefined;
     await this.#contents.stage(file);
     return { entry: this.#fresh(this.#tree.row(id)), open: await this.#openReply(file) };

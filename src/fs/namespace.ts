@@ -180,7 +180,7 @@ export class Namespace {
     if (row.etag === undefined) return undefined;
     const { context, tree } = this.#parts;
     const fromKey = tree.keyOf(row);
-    const intent = begun ?? context.journal.begin({ kind: 'rename', node: row.id, fromKey, toKey });
+    const intent = begun ?? context.journal.begin({ kind: 'rename', node: row.id, fromKey, toKey, etag: row.etag });
     try {
       const object = { etag: row.etag, sizeBytes: row.sizeBytes };
       const attributes = this.#attributesAs(row, newName, toKey);

@@ -202,7 +202,14 @@ export interface DurableStaging {
 
 /** A change of the bucket's namespace that was begun and must be finished, whatever happens in between. */
 export type IntentAction =
-  | { readonly kind: 'rename'; readonly node: NodeId; readonly fromKey: string; readonly toKey: string }
+  | {
+      readonly kind: 'rename';
+      readonly node: NodeId;
+      readonly fromKey: string;
+      readonly toKey: string;
+      /** The version that is moved: what was put under the old key since then stays there. */
+      readonly etag: string;
+    }
   | { readonly kind: 'renameTree'; readonly node: NodeId; readonly fromPrefix: string; readonly toPrefix: string }
   | { readonly kind: 'delete'; readonly key: string };
 

@@ -1,4 +1,11 @@
 import { readdir, readFile } from 'node:fs/promises';
+import { Semaphore } from '../base/semaphore.ts';
+
+/**
+ * `/proc/PID/maps` waits while a thread of that process changes its mappings, which may wait for a page fault on this very mount. So these
+ * reads never take all four threads of libuv's pool: the others go on serving the fault.
+ */
+const mapReaders = new Semaphore(2);
 
 /** A process with more descriptors than this is not looked through. */
 const MAX_DESCRIPTORS = 512;
@@ -30,7 +37,8 @@ export async function holdsDescriptor(pid: number, ino: bigint): Promise<boolean
  */
 export async function mapsFile(pid: number, ino: bigint): Promise<boolean> {
   try {
-    return new RegExp(`^\\S+ .w.s \\S+ \\S+ ${ino}\\b`, 'm').test(await readFile(`/proc/${pid}/maps`, 'utf8'));
+    const maps = await mapReaders.run(() => readFile(`/proc/${pid}/maps`, 'utf8'));
+    return new RegExp(`^\\S+ .w.s \\S+ \\S+ ${ino}\\b`, 'm').test(maps);
   } catch {
     // The process ended, is in another pid namespace, or is none of ours to look at.
     return false;

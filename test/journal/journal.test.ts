@@ -278,7 +278,7 @@ describe('coming and going', () => {
 
   test('intents stay until they are done', async () => {
     const first = journal.begin({ kind: 'delete', key: 'a' });
-    const second = journal.begin({ kind: 'rename', node: NODE, fromKey: 'b', toKey: 'c' });
+    const second = journal.begin({ kind: 'rename', node: NODE, fromKey: 'b', toKey: 'c', etag: 'e' });
     journal.fail(second, 'no network');
     journal.done(first);
     await restart();
