@@ -52,9 +52,9 @@ export class Committer {
     const file = openFiles.find(id);
     if (file !== undefined) await contents.notice(file);
     const row = context.index.nodes.get(id);
-    if (file !== undefined && row !== undefined) await this.#mappings.noteFlush(file, pid, tree.inodeOf(row));
     if (file?.staging?.sizeBytes === 0 && row?.dirty && (await holdsDescriptor(pid, tree.inodeOf(row)))) return;
     await this.makeDurable(id);
+    if (file !== undefined && row !== undefined) await this.#mappings.noteFlush(file, pid, tree.inodeOf(row));
     context.views.invalidateNode(id, 0, 0);
   }
 

@@ -8,6 +8,12 @@ import type { OpenFile, OpenFiles } from './open-files.ts';
 
 const LOOK_EVERY_MS = 500;
 
+/**
+ * execve(2) closes descriptors while it holds the lock that reading /proc/PID/maps takes (`exec_update_lock`): who waits for that before
+ * he answers the flush waits for ever.
+ */
+const LOOK_LIMIT_MS = 20;
+
 /** So many files are followed at the same time; a mapping beyond that is uploaded as it was at close. */
 const MAX_FOLLOWED = 256;
 
@@ -25,16 +31,19 @@ export class Mappings {
   /** To be called while the process waits for its close(2). */
   async noteFlush(file: OpenFile, pid: number, ino: bigint): Promise<void> {
     if (!file.mayHaveUnseenWrites || this.#followed.has(file) || this.#followed.size >= MAX_FOLLOWED) return;
-    if (!(await mapsFile(pid, ino))) return;
     this.#followed.add(file);
     file.inFlight += 1;
-    void this.#follow(file, pid, ino);
+    const look = mapsFile(pid, ino);
+    void this.#follow(file, pid, ino, look);
+    await Promise.race([look, sleep(LOOK_LIMIT_MS, undefined, { ref: false })]);
   }
 
-  async #follow(file: OpenFile, pid: number, ino: bigint): Promise<void> {
-    do await sleep(LOOK_EVERY_MS, undefined, { ref: false });
-    while (await mapsFile(pid, ino));
-    await this.#onGone(file);
+  async #follow(file: OpenFile, pid: number, ino: bigint, look: Promise<boolean>): Promise<void> {
+    if (await look) {
+      do await sleep(LOOK_EVERY_MS, undefined, { ref: false });
+      while (await mapsFile(pid, ino));
+      await this.#onGone(file);
+    }
     this.#followed.delete(file);
     this.#openFiles.endUse(file);
   }
