@@ -20,12 +20,20 @@ export interface ServerOptions {
   readonly bucket?: TestBucket;
   /** `-o` options besides those that every mount here has. */
   readonly options?: readonly string[];
+  /**
+   * Without the proxy. For tests that start processes while they have files of the mount open: exec(2) closes the descriptors that the child
+   * inherited, which flushes them, while spawn(2) blocks this process, and with it the proxy.
+   */
+  readonly direct?: boolean;
 }
 
 const CLI = join(import.meta.dirname, '../../src/cli/main.ts');
 const READY_LIMIT_MS = 30_000;
 const EXIT_LIMIT_MS = 30_000;
 const LOG_CHARACTERS = 200_000;
+
+/** `-o` options of all mounts of a run, to test another way of working: `no_hot_table`, `no_passthrough`. */
+const EVERYWHERE = (process.env.TSFS_TEST_OPTIONS ?? '').split(',').filter((option) => option !== '');
 
 const servers = new Set<TestServer>();
 let isInTest = false;
@@ -45,6 +53,7 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
     bucket: options.bucket ?? (await newBucket()),
     proxy: await startProxy({ upstream: testServer().endpoint }),
     options: options.options ?? [],
+    direct: options.direct ?? false,
     endsWithTest: isInTest,
   });
   servers.add(server);
@@ -57,6 +66,7 @@ interface ServerParts {
   readonly directory: string;
   readonly bucket: TestBucket;
   readonly proxy: FaultProxy;
+  readonly direct: boolean;
   readonly options: readonly string[];
   readonly endsWithTest: boolean;
 }
@@ -101,13 +111,14 @@ export class TestServer {
 
   /** `options` come after the server's own, and win. */
   async mount(options: readonly string[] = []): Promise<void> {
-    const { directory, bucket, proxy } = this.#parts;
-    const { accessKeyId, secretAccessKey } = testServer();
+    const { directory, bucket, proxy, direct } = this.#parts;
+    const { endpoint, accessKeyId, secretAccessKey } = testServer();
     const all = [
-      `url=${proxy.endpoint}`,
+      `url=${direct ? endpoint : proxy.endpoint}`,
       'use_path_request_style',
       `use_cache=${this.cacheDirectory}`,
       `state_dir=${join(directory, 'state')}`,
+      ...EVERYWHERE,
       ...this.#parts.options,
       ...options,
     ];

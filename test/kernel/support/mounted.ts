@@ -28,6 +28,7 @@ export interface Setup {
   readonly toy?: Partial<ToyOptions>;
   readonly mount?: Partial<MountOptions>;
   readonly passthrough?: boolean;
+  readonly withoutOpens?: boolean;
 }
 
 export interface Outcome {
@@ -83,6 +84,7 @@ export class ToyMount {
       mount: { source: 'toy', mountPoint, ...flags, ...setup.mount },
       toy: { backing: false, bytes: false, slow: false, keepCache: true, ttlMs: 60_000, ...setup.toy },
       passthrough: setup.passthrough ?? true,
+      withoutOpens: setup.withoutOpens ?? false,
     };
     this.#daemon = fork(DAEMON, [JSON.stringify(options)], { execArgv: [] });
     this.#daemon.on('message', (message: FromDaemon) => {
