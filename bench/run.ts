@@ -195,3 +195,5 @@ function messageOf(error: unknown): string {
 }
 
 await main().catch((error: unknown) => fail(messageOf(error)));
+// A measuring program that hangs in a mount which does not answer must not keep this process.
+process.exit();

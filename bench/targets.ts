@@ -1,7 +1,7 @@
 /** The file systems that are compared: the local disk, tsfs in its forms, and its peers where they are installed. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isMounted, unmount, waitUntilMounted } from '../scripts/lib/mounts.ts';
+import { unmount as detach, isMounted, waitUntilMounted } from '../scripts/lib/mounts.ts';
 import { Background, findProgram, run } from '../scripts/lib/programs.ts';
 
 export interface MountRequest {
@@ -48,6 +48,7 @@ export const LOCAL = 'local';
 
 const STOP_GRACE_MS = 20_000;
 const VERSION_LIMIT_MS = 120_000;
+const UNMOUNT_LIMIT_MS = 15_000;
 
 export const local: Target = {
   name: LOCAL,
@@ -101,7 +102,7 @@ export async function mountWith({ program, args, env, mountpoints }: MountComman
     for (const mountpoint of mountpoints.toReversed()) await unmount(mountpoint);
     await daemon.stop(STOP_GRACE_MS);
     // One that came up while its daemon was being stopped.
-    for (const mountpoint of mountpoints) if (await isMounted(mountpoint)) await unmount(mountpoint);
+    for (const mountpoint of mountpoints) await unmount(mountpoint);
   };
   try {
     for (const mountpoint of mountpoints) await waitUntilMounted(mountpoint, daemon);
@@ -110,4 +111,18 @@ export async function mountWith({ program, args, env, mountpoints }: MountComman
     throw error;
   }
   return { root: mountpoints.at(-1) ?? '', ...(daemon.pid !== undefined && { pid: daemon.pid }), unmount: stop };
+}
+
+/** Where somebody still waits for an answer, it gets an error: a process that hangs in a mount could not be ended else. */
+async function unmount(mountpoint: string): Promise<void> {
+  if (!(await isMounted(mountpoint))) return;
+  const isRoot = process.getuid?.() === 0;
+  const polite: [string, string[]] = isRoot ? ['umount', [mountpoint]] : ['fusermount3', ['-u', mountpoint]];
+  const isBusy = await run(...polite, { limitMs: UNMOUNT_LIMIT_MS }).then(
+    () => false,
+    () => true,
+  );
+  // MNT_FORCE aborts the connection; it fails with EBUSY nevertheless.
+  if (isBusy && isRoot) await run('umount', ['-f', mountpoint], { limitMs: UNMOUNT_LIMIT_MS }).catch(() => undefined);
+  await detach(mountpoint);
 }

@@ -10,6 +10,7 @@ import type { MountedTarget } from './targets.ts';
 export const IMAGES = 'images';
 export const IMAGE_BYTES = 40 * 1024;
 const LIMIT_MS = 120_000;
+const GRACE_MS = 30_000;
 const WARM_UP_MS = 3_000;
 const QUICK_WARM_UP_MS = 200;
 
@@ -43,6 +44,6 @@ export async function visitsPerSecond(
   signal: AbortSignal,
 ): Promise<number> {
   const args = [what, join(root, IMAGES), String(clients), String(durationMs)];
-  const { stdout } = await run(await lab.program('hot'), args, { limitMs: LIMIT_MS, signal });
+  const { stdout } = await run(await lab.program('hot'), args, { limitMs: durationMs + GRACE_MS, signal });
   return (Number(stdout) * 1000) / durationMs;
 }

@@ -48,8 +48,9 @@ function requestsText({ operations, errors }: MountStatus['store']): string {
   return `${total}${parts === '' ? '' : ` (${parts})`}, ${failed} without success`;
 }
 
-function guardianText({ guardian }: MountStatus): string {
-  if (guardian.pid === undefined) return ', no guardian';
+/** A daemon of another version, started before an upgrade, may not tell of a guardian. */
+function guardianText({ guardian }: Partial<Pick<MountStatus, 'guardian'>>): string {
+  if (guardian?.pid === undefined) return ', no guardian';
   const text = `, guardian pid ${guardian.pid}`;
   if (guardian.restarts === 0) return text;
   return `${text}, worker replaced ${guardian.restarts} times${because(guardian.lastRestart)}`;

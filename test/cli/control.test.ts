@@ -153,6 +153,8 @@ describe('the client', () => {
     });
     await new Promise<void>((resolve) => broken.listen(path, resolve));
     await expect(callControl(path, 'status')).rejects.toThrow('ended before it answered');
+    // Nobody reads the request, so that these never see their end by themselves.
+    for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => broken.close(resolve));
   });
 
