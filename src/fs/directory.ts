@@ -17,9 +17,9 @@ export class Directories {
   readonly #context: FsContext;
   readonly #tree: Tree;
   readonly #lister: Lister;
-  readonly #entryOf: (row: NodeRow) => Entry;
+  readonly #entryOf: (row: NodeRow) => Entry | undefined;
 
-  constructor(context: FsContext, tree: Tree, lister: Lister, entryOf: (row: NodeRow) => Entry) {
+  constructor(context: FsContext, tree: Tree, lister: Lister, entryOf: (row: NodeRow) => Entry | undefined) {
     this.#context = context;
     this.#tree = tree;
     this.#lister = lister;
@@ -82,6 +82,7 @@ export class Directories {
 
   #entry(row: NodeRow, withEntry: boolean): DirectoryEntry {
     const base = { name: row.name, nextOffset: row.id, ino: this.#tree.inodeOf(row), typeMode: typeModeOf(row.kind) };
-    return withEntry ? { ...base, entry: this.#entryOf(row) } : base;
+    const entry = withEntry ? this.#entryOf(row) : undefined;
+    return entry === undefined ? base : { ...base, entry };
   }
 }

@@ -121,7 +121,10 @@ export class FileSystem implements Operations {
     this.#attributes = new AttributeChanges({ ...parts, committer: this.#committer });
     this.#nextFiles = new NextFiles(context, this.#resolver, this.#contents);
     this.#directories = new Directories(context, this.#tree, this.#lister, (row) =>
-      this.#entryOf({ row, remainingMs: context.beliefs.remainingMs(row) }),
+      // A size that nobody looked up now is not given along: see `#lookAtFile`.
+      this.#openFiles.find(row.id)?.mayHaveUnseenWrites
+        ? undefined
+        : this.#entryOf({ row, remainingMs: context.beliefs.remainingMs(row) }),
     );
   }
 
@@ -185,8 +188,8 @@ export class FileSystem implements Operations {
 
   lookup(_caller: Caller, parent: NodeId, name: string): Entry | NegativeEntry | Promise<Entry | NegativeEntry> {
     const found = this.#resolver.find(parent, name);
-    if (found instanceof Promise) return found.then((answer) => this.#entryOrMissing(parent, name, answer));
-    return this.#entryOrMissing(parent, name, found);
+    if (found instanceof Promise) return found.then((answer) => this.#answerLookup(parent, name, answer));
+    return this.#answerLookup(parent, name, found);
   }
 
   /** Nodes resolve from the index, and open ones are counted: only of those that were open before this process began, this is the end. */
@@ -217,7 +220,9 @@ export class FileSystem implements Operations {
 
   async setAttributes(_caller: Caller, id: NodeId, change: AttributeChange): Promise<AttributesReply> {
     this.#checkWritable();
-    return this.#attributesOf(await this.#attributes.set(id, change));
+    await this.#attributes.set(id, change);
+    await this.#lookAtFile(id);
+    return this.#attributesOf(this.#tree.row(id));
   }
 
   async readLink(_caller: Caller, id: NodeId): Promise<string> {
@@ -495,6 +500,26 @@ export class FileSystem implements Operations {
     const backingFd = mayPass ? await this.#contents.backingFd(file) : undefined;
     // A node is one version, and local changes go through the page cache: what it holds is true.
     return backingFd === undefined ? { keepCache: true } : { keepCache: true, backingFd };
+  }
+
+  #answerLookup(
+    parent: NodeId,
+    name: string,
+    found: Found | undefined,
+  ): Entry | NegativeEntry | Promise<Entry | NegativeEntry> {
+    const looking = found === undefined ? undefined : this.#lookAtFile(found.row.id);
+    return looking === undefined
+      ? this.#entryOrMissing(parent, name, found)
+      : looking.then(() => this.#entryOrMissing(parent, name, found));
+  }
+
+  /**
+   * Whatever tells the kernel the size of a file that passthrough writes to has to look at it first: an older size would cut the kernel's.
+   * undefined: there is nothing to look at.
+   */
+  #lookAtFile(id: NodeId): Promise<void> | undefined {
+    if (!this.#openFiles.find(id)?.mayHaveUnseenWrites) return undefined;
+    return this.#openFiles.use(id, (file) => this.#contents.notice(file));
   }
 
   #entryOrMissing(parent: NodeId, name: string, found: Found | undefined): Entry | NegativeEntry {

@@ -10,7 +10,7 @@ import { eventually, startServer, type TestServer } from './harness.ts';
 import { RandomSource } from './random-source.ts';
 import { Twin } from './twin.ts';
 
-const SEED = Number(process.env.TSFS_TEST_SEED ?? Date.now() % 1_000_000);
+const SEED = Number(process.env.TSFS_TEST_SEED ?? 1);
 const STEPS = Number(process.env.TSFS_TEST_STEPS ?? 3000);
 const COMPARE_EVERY = 150;
 const REMOUNT_EVERY = 750;
