@@ -82,8 +82,9 @@ export class OpenFiles {
 
   /** Keeps the file's reader and staging alive while the task runs. */
   async use<T>(id: NodeId, task: (file: OpenFile) => Promise<T>): Promise<T> {
-    const file = await this.#settled(id);
-    file.inFlight += 1;
+    const file = await this.#take(id, (taken) => {
+      taken.inFlight += 1;
+    });
     try {
       return await task(file);
     } finally {
@@ -91,11 +92,11 @@ export class OpenFiles {
     }
   }
 
-  async open(id: NodeId, writes: boolean): Promise<OpenFile> {
-    const file = await this.#settled(id);
-    if (writes) file.writers += 1;
-    else file.readers += 1;
-    return file;
+  open(id: NodeId, writes: boolean): Promise<OpenFile> {
+    return this.#take(id, (file) => {
+      if (writes) file.writers += 1;
+      else file.readers += 1;
+    });
   }
 
   /** Counts opens for reading that were answered elsewhere. */
@@ -129,17 +130,21 @@ export class OpenFiles {
     file.reader = undefined;
   }
 
-  /** The state of the node, made when there is none. The caller takes it into use before it awaits anything. */
-  async #settled(id: NodeId): Promise<OpenFile> {
+  /**
+   * The state of the node, made when there is none. `use` marks it as in use in the same turn in which nobody is settling it: after an await it
+   * could be idle again, and on its way out.
+   */
+  async #take(id: NodeId, use: (file: OpenFile) => void): Promise<OpenFile> {
     for (;;) {
-      const file = this.#files.get(id);
-      if (file === undefined) break;
-      if (file.settling === undefined) return file;
-      await file.settling;
+      const file = this.#files.get(id) ?? new OpenFile(id);
+      if (file.settling !== undefined) {
+        await file.settling;
+        continue;
+      }
+      this.#files.set(id, file);
+      use(file);
+      return file;
     }
-    const file = new OpenFile(id);
-    this.#files.set(id, file);
-    return file;
   }
 
   *[Symbol.iterator](): Iterator<OpenFile> {
