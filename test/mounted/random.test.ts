@@ -19,13 +19,17 @@ const BUCKET_CHANGES = 4;
 const LIMIT_MS = 60_000 + STEPS * 100;
 const CONVERGENCE_LIMIT_MS = 10_000;
 
+let scratch: string;
+/** One level down, as the root on the mount is: symbolic links to `../a` lead out of both. */
 let local: string;
 
 beforeEach(async () => {
-  local = await mkdtemp(join(tmpdir(), 'tsfs-reference-'));
+  scratch = await mkdtemp(join(tmpdir(), 'tsfs-reference-'));
+  local = join(scratch, 'root');
+  await mkdir(local);
 });
 
-afterEach(() => rm(local, { recursive: true }));
+afterEach(() => rm(scratch, { recursive: true }));
 
 async function twinOn(server: TestServer, random: RandomSource): Promise<Twin> {
   await mkdir(server.path('root'));
