@@ -1,37 +1,26 @@
 /**
- * The composition root: the only place that builds the layers, in order, and takes them down again in reverse. One mount, from its
- * configuration to the exit code.
+ * The composition root of a mount: builds what stands over the layers of `layers.ts`, in order, and takes all down again in reverse. One mount,
+ * from its configuration to the exit code.
  */
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
 import { Teardown } from '../base/teardown.ts';
-import { openCache } from '../cache/cache.ts';
 import type { BlockCache } from '../cache/contract.ts';
-import { Beliefs } from '../freshness/beliefs.ts';
-import type { FsContext } from '../fs/context.ts';
-import { FileSystem } from '../fs/file-system.ts';
-import { INDEX_BATCH, type Index, IndexError } from '../index/contract.ts';
-import { openIndex } from '../index/open.ts';
-import type { Journal } from '../journal/contract.ts';
-import { openJournal } from '../journal/journal.ts';
-import type { Notifier } from '../kernel/contract.ts';
+import type { FileSystem } from '../fs/file-system.ts';
+import { INDEX_BATCH, type Index } from '../index/contract.ts';
 import { mountFuse, unmountFuse } from '../kernel/mount.ts';
 import { MountError as KernelMountError } from '../kernel/mount-error.ts';
 import { mountPortable } from '../kernel/portable.ts';
 import { type Inheritance, type KernelSession, startSession } from '../kernel/session.ts';
 import type { StackedStore } from '../store/stack.ts';
-import { createDownloader } from '../transfer/download.ts';
-import { createMover } from '../transfer/move.ts';
-import { createUploader } from '../transfer/upload.ts';
 import { type MountConfig, VERSION } from './config.ts';
 import { serveControl } from './control.ts';
 import { EXIT, MountError } from './errors.ts';
 import type { Guardian } from './guardian.ts';
 import { disinherit, inheritance, legacy } from './heritage.ts';
+import { openLayers } from './layers.ts';
 import { storeFailure } from './messages.ts';
-import { objectHeaders } from './object-headers.ts';
 import { openStore } from './object-store.ts';
 import type { MountStatus } from './status.ts';
 import { mountView, type View } from './view.ts';
@@ -43,13 +32,8 @@ export interface MountHooks {
   readonly guardian: Guardian;
 }
 
-/** What statfs(2) reports where no size is configured: programs (mergerfs, installers) look for room before they write. */
-const CAPACITY_BYTES = 2 ** 50;
-
 /** After a signal, uploads get so long before the process ends; the journal keeps the rest for the next start. */
 const SIGNAL_DRAIN_MS = 20_000;
-
-const NOBODY: Notifier = { invalidateEntry: () => undefined, invalidateNode: () => undefined };
 
 /**
  * The kernel cannot be told of changes by the portable driver: so long it may go on believing what the file system does not believe any more.
@@ -83,21 +67,7 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
     if (!guardian.continues) await empty();
     layers.defer(() => (isSwapped ? undefined : empty()));
   }
-  const index = openState(config, log);
-  layers.defer(() => index.close());
-  const journal = openJournal({ directory: join(config.stateDirectory, 'staging'), index, log });
-  layers.defer(() => journal.close());
-  const cache = await openCache({
-    directory: config.cache.directory,
-    limitBytes: config.cache.limitBytes,
-    minFreeBytes: config.cache.minFreeBytes,
-    contents: index.contents,
-    transaction: (body) => index.transaction(body),
-    clock: systemClock,
-    log,
-  });
-  layers.defer(() => cache.close());
-  const fileSystem = buildFileSystem(config, { store, index, journal, cache, log, layers });
+  const { index, cache, fileSystem } = await openLayers(config, { store, log, teardown: layers });
   if (!guardian.continues) disinherit(index);
   const inherits = guardian.continues ? inheritance(index) : undefined;
   await fileSystem.recover(inherits?.opens);
@@ -172,74 +142,6 @@ async function openCheckedStore(config: MountConfig, log: Logger): Promise<Stack
   } catch (error) {
     throw storeFailure(error, config);
   }
-}
-
-function openState(config: MountConfig, log: Logger): Index {
-  try {
-    return openIndex({ path: join(config.stateDirectory, 'index.db'), log });
-  } catch (error) {
-    if (error instanceof IndexError) throw new MountError(error.message, EXIT.failure, error);
-    throw error;
-  }
-}
-
-interface Parts {
-  readonly store: StackedStore;
-  readonly index: Index;
-  readonly journal: Journal;
-  readonly cache: BlockCache;
-  readonly log: Logger;
-  readonly layers: Teardown;
-}
-
-function buildFileSystem(config: MountConfig, parts: Parts): FileSystem {
-  const { index, journal, cache, log, layers } = parts;
-  const { store } = parts.store;
-  const { transfer, attributes, freshness } = config;
-  const downloader = createDownloader({ store, cache, log });
-  layers.defer(() => downloader.close());
-  const context: FsContext = {
-    index,
-    journal,
-    cache,
-    store,
-    downloader,
-    uploader: createUploader({
-      store,
-      log,
-      partSizeBytes: transfer.partSizeBytes,
-      multipartThresholdBytes: transfer.multipartThresholdBytes,
-      parallel: transfer.parallelParts,
-    }),
-    mover: createMover({ store, log, spoolDirectory: config.stateDirectory }),
-    beliefs: new Beliefs(systemClock, {
-      expireMs: freshness.expireMs,
-      negativeMs: freshness.negativeTtlMs,
-      maxNames: freshness.maxNodes,
-    }),
-    clock: systemClock,
-    log,
-    options: {
-      rootPrefix: config.prefix,
-      // Not the endpoint: servers may reach the same bucket by different addresses, and inode numbers must not differ.
-      bucketIdentity: config.bucket,
-      defaults: {
-        uid: attributes.uid,
-        gid: attributes.gid,
-        fileMode: 0o666 & ~attributes.umask,
-        directoryMode: 0o777 & ~attributes.umask,
-        rootMode: 0o777 & ~attributes.mountpointUmask,
-      },
-      readOnly: config.kernel.readOnly,
-      durability: config.durability,
-      headersFor: objectHeaders(config.objects.headerRules),
-      capacityBytes: config.statfsSizeBytes ?? CAPACITY_BYTES,
-    },
-    // Before the session exists nobody in the kernel has anything to forget.
-    notifier: NOBODY,
-    views: NOBODY,
-  };
-  return new FileSystem(context);
 }
 
 interface Ends {

@@ -1,0 +1,131 @@
+/**
+ * The only place that constructs across layers: store, index, journal, cache and file system of one mount, the same for the daemon that serves
+ * it and for what works on its state without one.
+ */
+import { join } from 'node:path';
+import { systemClock } from '../base/clock.ts';
+import type { Logger } from '../base/log.ts';
+import type { Teardown } from '../base/teardown.ts';
+import { openCache } from '../cache/cache.ts';
+import type { BlockCache } from '../cache/contract.ts';
+import { Beliefs } from '../freshness/beliefs.ts';
+import type { FsContext } from '../fs/context.ts';
+import { FileSystem } from '../fs/file-system.ts';
+import { type Index, IndexError } from '../index/contract.ts';
+import { openIndex } from '../index/open.ts';
+import type { Journal } from '../journal/contract.ts';
+import { openJournal } from '../journal/journal.ts';
+import type { Notifier } from '../kernel/contract.ts';
+import type { StackedStore } from '../store/stack.ts';
+import { createDownloader } from '../transfer/download.ts';
+import { createMover } from '../transfer/move.ts';
+import { createUploader } from '../transfer/upload.ts';
+import type { MountConfig } from './config.ts';
+import { EXIT, MountError } from './errors.ts';
+import { objectHeaders } from './object-headers.ts';
+
+/** What statfs(2) reports where no size is configured: programs (mergerfs, installers) look for room before they write. */
+const CAPACITY_BYTES = 2 ** 50;
+
+const NOBODY: Notifier = { invalidateEntry: () => undefined, invalidateNode: () => undefined };
+
+export interface Ground {
+  readonly store: StackedStore;
+  readonly log: Logger;
+  /** Takes the layers down again, in reverse. */
+  readonly teardown: Teardown;
+}
+
+export interface Layers {
+  readonly index: Index;
+  readonly journal: Journal;
+  readonly cache: BlockCache;
+  readonly fileSystem: FileSystem;
+}
+
+/** Takes the lock of the state directory. Rejects with a MountError when another process has it, or the index cannot be used. */
+export async function openLayers(config: MountConfig, ground: Ground): Promise<Layers> {
+  const { log, teardown } = ground;
+  const index = openState(config, log);
+  teardown.defer(() => index.close());
+  const journal = openJournal({ directory: stagingDirectory(config), index, log });
+  teardown.defer(() => journal.close());
+  const cache = await openCache({
+    directory: config.cache.directory,
+    limitBytes: config.cache.limitBytes,
+    minFreeBytes: config.cache.minFreeBytes,
+    contents: index.contents,
+    transaction: (body) => index.transaction(body),
+    clock: systemClock,
+    log,
+  });
+  teardown.defer(() => cache.close());
+  return { index, journal, cache, fileSystem: buildFileSystem(config, { ...ground, index, journal, cache }) };
+}
+
+export function indexPath(config: Pick<MountConfig, 'stateDirectory'>): string {
+  return join(config.stateDirectory, 'index.db');
+}
+
+export function stagingDirectory(config: Pick<MountConfig, 'stateDirectory'>): string {
+  return join(config.stateDirectory, 'staging');
+}
+
+function openState(config: MountConfig, log: Logger): Index {
+  try {
+    return openIndex({ path: indexPath(config), log });
+  } catch (error) {
+    if (error instanceof IndexError) throw new MountError(error.message, EXIT.failure, error);
+    throw error;
+  }
+}
+
+function buildFileSystem(config: MountConfig, parts: Ground & Omit<Layers, 'fileSystem'>): FileSystem {
+  const { index, journal, cache, log, teardown } = parts;
+  const { store } = parts.store;
+  const { transfer, attributes, freshness } = config;
+  const downloader = createDownloader({ store, cache, log });
+  teardown.defer(() => downloader.close());
+  const context: FsContext = {
+    index,
+    journal,
+    cache,
+    store,
+    downloader,
+    uploader: createUploader({
+      store,
+      log,
+      partSizeBytes: transfer.partSizeBytes,
+      multipartThresholdBytes: transfer.multipartThresholdBytes,
+      parallel: transfer.parallelParts,
+    }),
+    mover: createMover({ store, log, spoolDirectory: config.stateDirectory }),
+    beliefs: new Beliefs(systemClock, {
+      expireMs: freshness.expireMs,
+      negativeMs: freshness.negativeTtlMs,
+      maxNames: freshness.maxNodes,
+    }),
+    clock: systemClock,
+    log,
+    options: {
+      rootPrefix: config.prefix,
+      // Not the endpoint: servers may reach the same bucket by different addresses, and inode numbers must not differ.
+      bucketIdentity: config.bucket,
+      defaults: {
+        uid: attributes.uid,
+        gid: attributes.gid,
+        fileMode: 0o666 & ~attributes.umask,
+        directoryMode: 0o777 & ~attributes.umask,
+        rootMode: 0o777 & ~attributes.mountpointUmask,
+      },
+      readOnly: config.kernel.readOnly,
+      durability: config.durability,
+      headersFor: objectHeaders(config.objects.headerRules),
+      capacityBytes: config.statfsSizeBytes ?? CAPACITY_BYTES,
+    },
+    // Before the session exists nobody in the kernel has anything to forget.
+    notifier: NOBODY,
+    views: NOBODY,
+  };
+  return new FileSystem(context);
+}
