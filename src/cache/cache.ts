@@ -7,11 +7,12 @@ import { Semaphore } from '../base/semaphore.ts';
 import type { ContentRow, ContentTable } from '../index/contract.ts';
 import { blockCount } from './blocks.ts';
 import { Content, type ContentEnvironment } from './content.ts';
-import type { BlockCache, CachedContent, CacheOptions, CacheUsage } from './contract.ts';
+import type { BlockCache, CachedContent, CacheOptions, CacheUsage, CacheVerdict, VerifyOptions } from './contract.ts';
 import { CacheFiles, errorCode } from './files.ts';
 import { Handle } from './handle.ts';
 import { Space } from './space.ts';
 import { sweep } from './sweep.ts';
+import { verify } from './verify.ts';
 
 /** Closed contents whose checksums and trust stay in memory, in blocks of all of them together (5 bytes each). */
 const RECENT_BLOCKS = 2 ** 18;
@@ -67,6 +68,7 @@ class DiskCache implements BlockCache {
     });
     const noteChanged = (content: Content) => this.#noteChanged(content);
     this.#env = { files: this.#files, space: this.#space, clock, log, counters: this.#counters, noteChanged };
+    if (options.tidy === false) return;
     this.#inBackground(this.#sweep());
     // The limit may be lower than last time.
     this.#inBackground(this.#space.reserve(0).then(() => undefined));
@@ -107,6 +109,21 @@ class DiskCache implements BlockCache {
     this.#uses.set(id, this.#options.clock.nowMs());
     if (this.#uses.size >= USES_MAX) this.#flushUses();
     else this.#flushSoon();
+  }
+
+  verify(options: VerifyOptions): Promise<CacheVerdict> {
+    this.#flush();
+    return verify({
+      ...options,
+      directory: this.#options.directory,
+      contents: this.#options.contents,
+      isKnown: (id) => this.#isKnown(id),
+      using: async (row, work) => {
+        const content = this.#refer(this.#load(row.id, row.sizeBytes));
+        return work(content).finally(() => this.#unrefer(content));
+      },
+      drop: (row) => this.#drop([row]),
+    });
   }
 
   usage(): CacheUsage {
@@ -228,6 +245,10 @@ class DiskCache implements BlockCache {
     this.#uses.clear();
   }
 
+  #isKnown(id: ContentId): boolean {
+    return this.#live.has(id) || this.#options.contents.get(id) !== undefined;
+  }
+
   #isInUse(id: ContentId): boolean {
     return (this.#live.get(id)?.references ?? 0) > 0 || this.#files.isLeased(id);
   }
@@ -270,8 +291,9 @@ class DiskCache implements BlockCache {
   }
 
   async #sweep(): Promise<void> {
-    const isKnown = (id: ContentId) => this.#live.has(id) || this.#options.contents.get(id) !== undefined;
-    const removed = await sweep({ directory: this.#options.directory, isKnown, signal: this.#closing.signal });
+    const { directory } = this.#options;
+    const isKnown = (id: ContentId) => this.#isKnown(id);
+    const removed = await sweep({ directory, isKnown, signal: this.#closing.signal });
     if (removed > 0) this.#options.log.info({ removed }, 'removed cache files that the index does not know');
   }
 

@@ -11,6 +11,8 @@ import type { Space } from './space.ts';
 
 /** Larger objects are not cached: the checksums alone would take megabytes. */
 const MAX_BLOCKS = 2 ** 20;
+/** Disks rot, and the kernel gives pages back: after so long a block is compared again when somebody reads it. */
+const TRUST_MS = 3_600_000;
 
 export interface ContentEnvironment {
   readonly files: CacheFiles;
@@ -20,6 +22,14 @@ export interface ContentEnvironment {
   readonly counters: { damagedBlocks: number; refusedBlocks: number };
   /** The row in the index is out of date. */
   readonly noteChanged: (content: Content) => void;
+}
+
+export interface Verification {
+  /** Present, and compared. */
+  readonly blocks: number;
+  readonly bytes: number;
+  readonly damaged: number;
+  readonly isFileGone: boolean;
 }
 
 export class Content {
@@ -36,6 +46,7 @@ export class Content {
   readonly #checksums: Uint32Array;
   /** 1: compared with its checksum, or written, by this process. */
   readonly #trusted: Uint8Array;
+  #trustedSinceMs: number;
   readonly #puts = new Map<number, Promise<boolean>>();
   readonly #checks = new Map<number, Promise<boolean>>();
   #presentBlocks = 0;
@@ -44,6 +55,7 @@ export class Content {
   #epoch = 0;
   /** Adopted, and its checksums are still being computed. */
   #isUnsummed = false;
+  #isDamageKnown = false;
 
   constructor(id: ContentId, sizeBytes: number, row: ContentRow | undefined, env: ContentEnvironment) {
     this.id = id;
@@ -54,6 +66,7 @@ export class Content {
     const tracked = this.blockCount <= MAX_BLOCKS ? this.blockCount : 0;
     this.#checksums = row === undefined ? new Uint32Array(tracked) : row.checksums;
     this.#trusted = new Uint8Array(this.#checksums.length);
+    this.#trustedSinceMs = env.clock.monotonicMs();
     for (const [block, sum] of this.#checksums.entries()) if (sum !== 0) this.#count(block, 1);
   }
 
@@ -90,6 +103,7 @@ export class Content {
     const length = Math.min(lengthBytes, this.sizeBytes - offset);
     if (offset < 0 || length <= 0 || !this.#hasRange(offset, length)) return undefined;
     this.usedAtMs = this.#env.clock.nowMs();
+    this.#doubt();
     const file = await this.#lease(false);
     if (file === undefined) return undefined;
     if (!(await this.#isSound(file, offset, length))) {
@@ -143,6 +157,43 @@ export class Content {
     if (signal.aborted) return;
     this.#isUnsummed = false;
     this.#env.noteChanged(this);
+  }
+
+  /** Compares all blocks that are present, and forgets those that are damaged when told so. */
+  async verify(isRepairing: boolean, signal: AbortSignal): Promise<Verification> {
+    const found = { blocks: 0, bytes: 0, damaged: 0, isFileGone: false };
+    const epoch = this.#epoch;
+    // Just written by this process, and its checksums are not there yet.
+    if (this.#isUnsummed || this.#presentBlocks === 0) return found;
+    const file = await this.#env.files.acquire(this.id, 'existing');
+    if (file === undefined) {
+      if (epoch !== this.#epoch) return found;
+      const damaged = this.#presentBlocks;
+      if (isRepairing) this.#startOver();
+      return { ...found, damaged, isFileGone: true };
+    }
+    try {
+      for (let block = 0; block < this.blockCount && !signal.aborted; block += 1) {
+        if (!this.has(block)) continue;
+        found.blocks += 1;
+        found.bytes += blockLength(this.sizeBytes, block);
+        if (await this.#matches(file, block)) continue;
+        // Somebody may have found it damaged and replaced it in the middle of the read.
+        if (!this.has(block) || (await this.#matches(file, block))) continue;
+        found.damaged += 1;
+        if (isRepairing) this.#noteDamage(block);
+      }
+    } finally {
+      this.#env.files.release(file);
+    }
+    return found;
+  }
+
+  #doubt(): void {
+    const nowMs = this.#env.clock.monotonicMs();
+    if (this.#isUnsummed || nowMs - this.#trustedSinceMs < TRUST_MS) return;
+    this.#trusted.fill(0);
+    this.#trustedSinceMs = nowMs;
   }
 
   #hasRange(offset: number, length: number): boolean {
@@ -212,7 +263,7 @@ export class Content {
     return this.#hasRange(offset, length);
   }
 
-  /** First use in this process: the machine may have crashed before the block reached the disk, or the disk lost it. */
+  /** Not yet trusted: the machine may have crashed before the block reached the disk, or the disk lost it. */
   #check(file: CacheFile, block: number): Promise<boolean> {
     const running = this.#checks.get(block);
     if (running !== undefined) return running;
@@ -222,16 +273,26 @@ export class Content {
   }
 
   async #compare(file: CacheFile, block: number): Promise<boolean> {
-    const bytes = await this.#readBlock(file, block);
+    const isSound = await this.#matches(file, block);
     if (!this.has(block)) return false;
-    if (bytes !== undefined && checksum(bytes) === this.#checksums[block]) {
-      this.#trusted[block] = 1;
-      return true;
-    }
+    if (isSound) this.#trusted[block] = 1;
+    else this.#noteDamage(block);
+    return isSound;
+  }
+
+  async #matches(file: CacheFile, block: number): Promise<boolean> {
+    const bytes = await this.#readBlock(file, block);
+    return bytes !== undefined && checksum(bytes) === this.#checksums[block];
+  }
+
+  /** Said once for each content: a file that lost its bytes may have thousands of blocks. */
+  #noteDamage(block: number): void {
     this.#env.counters.damagedBlocks += 1;
-    this.#env.log.warn({ content: this.id, block }, 'a cached block is damaged; it is fetched again');
+    if (!this.#isDamageKnown) {
+      this.#env.log.warn({ content: this.id, block }, 'a cached file is damaged; the damaged blocks are fetched again');
+    }
+    this.#isDamageKnown = true;
     this.#forget(block);
-    return false;
   }
 
   /** Undefined when the file is too short, or the disk cannot read it. */

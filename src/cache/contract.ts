@@ -55,6 +55,31 @@ export interface CacheUsage {
   readonly refusedBlocks: number;
 }
 
+export interface VerifyOptions {
+  /** Damaged blocks are forgotten, and fetched again when somebody wants them; stray files are removed. */
+  readonly repair: boolean;
+  readonly signal?: AbortSignal;
+  readonly onFinding: (finding: CacheFinding) => void;
+}
+
+export type CacheFinding =
+  /** So many blocks of the content are not what was put there, or cannot be read. */
+  | { readonly kind: 'damaged'; readonly content: ContentId; readonly blocks: number }
+  /** Somebody deleted the content's file: so many blocks are gone. */
+  | { readonly kind: 'vanished'; readonly content: ContentId; readonly blocks: number }
+  /** What the index says of the content makes no sense. */
+  | { readonly kind: 'nonsense'; readonly content: ContentId }
+  /** A cache file that no content has: space lost, nothing else. */
+  | { readonly kind: 'stray'; readonly path: string };
+
+/** What `verify` looked at. */
+export interface CacheVerdict {
+  readonly contents: number;
+  readonly blocks: number;
+  readonly bytes: number;
+  readonly findings: number;
+}
+
 export interface BlockCache {
   open(id: ContentId, sizeBytes: number): Promise<CachedContent>;
   /**
@@ -66,6 +91,11 @@ export interface BlockCache {
   remove(id: ContentId): void;
   /** Notes a use that the cache cannot see (an open answered by the kernel or by native threads). */
   touch(id: ContentId): void;
+  /**
+   * Reads every present block and compares it with its checksum, one after the other, also while files are read and written. Memory stays
+   * small whatever the cache holds. Rejects with the errors of reading directories; with the signal's reason when that is given.
+   */
+  verify(options: VerifyOptions): Promise<CacheVerdict>;
   usage(): CacheUsage;
   close(): Promise<void>;
 }
@@ -77,4 +107,6 @@ export interface CacheOptions {
   readonly limitBytes: number;
   /** Leave at least so many bytes free on the file system. */
   readonly minFreeBytes: number;
+  /** False: only to be looked at. Nothing is removed at the start, neither stray files nor what is over the limits. */
+  readonly tidy?: boolean;
 }

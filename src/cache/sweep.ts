@@ -1,4 +1,4 @@
-/** Removes files that the index knows nothing of: left by a crash, or by an index that was lost. */
+/** Finds and removes files that the index knows nothing of: left by a crash, or by an index that was lost. */
 import { opendir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -19,24 +19,25 @@ export interface SweepOptions {
 /** Resolves with the number of files removed. Files with foreign names are left alone. */
 export async function sweep(options: SweepOptions): Promise<number> {
   let removed = 0;
-  for await (const first of names(options.directory, DIRECTORY_NAME)) {
-    for await (const second of names(join(options.directory, first), DIRECTORY_NAME)) {
-      if (options.signal.aborted) return removed;
-      removed += await sweepLeaf(join(options.directory, first, second), options);
-      await delay(PAUSE_MS, undefined, { ref: false });
-    }
+  for await (const path of strayFiles(options)) {
+    await rm(path, { force: true });
+    removed += 1;
   }
   return removed;
 }
 
-async function sweepLeaf(directory: string, options: SweepOptions): Promise<number> {
-  let removed = 0;
-  for await (const name of names(directory, FILE_NAME)) {
-    if (options.isKnown(Number(name) as ContentId)) continue;
-    await rm(join(directory, name), { force: true });
-    removed += 1;
+/** Files with names like those of contents, which are known to nobody. Ends early when the signal is given. */
+export async function* strayFiles({ directory, isKnown, signal }: SweepOptions): AsyncGenerator<string> {
+  for await (const first of names(directory, DIRECTORY_NAME)) {
+    for await (const second of names(join(directory, first), DIRECTORY_NAME)) {
+      if (signal.aborted) return;
+      const leaf = join(directory, first, second);
+      for await (const name of names(leaf, FILE_NAME)) {
+        if (!isKnown(Number(name) as ContentId)) yield join(leaf, name);
+      }
+      await delay(PAUSE_MS, undefined, { ref: false });
+    }
   }
-  return removed;
 }
 
 async function* names(directory: string, pattern: RegExp): AsyncGenerator<string> {

@@ -24,6 +24,7 @@ export class SqliteContents implements ContentTable {
   readonly #delete: Statement<[number]>;
   readonly #deleteEvery: Statement<[]>;
   readonly #oldest: Statement<[number], UseRecord>;
+  readonly #ids: Statement<[number, number], number>;
   readonly #total: Statement<[], number>;
   readonly #reserve: Statement<[number], number>;
   readonly #touchAll: (uses: ReadonlyMap<ContentId, number>) => void;
@@ -41,6 +42,9 @@ export class SqliteContents implements ContentTable {
     this.#delete = db.prepare('DELETE FROM contents WHERE id = ?');
     this.#deleteEvery = db.prepare('DELETE FROM contents');
     this.#oldest = db.prepare('SELECT id, present_bytes, used_at_ms FROM contents ORDER BY used_at_ms LIMIT ?');
+    this.#ids = db
+      .prepare<[number, number], number>('SELECT id FROM contents WHERE id > ? ORDER BY id LIMIT ?')
+      .pluck();
     this.#total = db.prepare<[], number>("SELECT value FROM counters WHERE name = 'content_bytes'").pluck();
     this.#reserve = db
       .prepare<[number], number>("UPDATE counters SET value = value + ? WHERE name = 'next_content' RETURNING value")
@@ -99,6 +103,10 @@ export class SqliteContents implements ContentTable {
       presentBytes: record.present_bytes,
       usedAtMs: record.used_at_ms,
     }));
+  }
+
+  ids(after: number, limit: number): readonly ContentId[] {
+    return this.#ids.all(after, Math.min(limit, INDEX_BATCH)) as ContentId[];
   }
 
   totalPresentBytes(): number {

@@ -177,6 +177,8 @@ export interface ContentTable {
   delete(ids: readonly ContentId[]): void;
   /** The least recently used first, at most `limit`. */
   oldest(limit: number): readonly Pick<ContentRow, 'id' | 'presentBytes' | 'usedAtMs'>[];
+  /** Ids above the given one, in order, at most `limit`. */
+  ids(after: number, limit: number): readonly ContentId[];
   totalPresentBytes(): number;
   deleteAll(): void;
 }
