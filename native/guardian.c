@@ -3,15 +3,21 @@
  * It starts the worker, starts another one when that dies or hangs, and ends when the worker says that the mount has ended.
  * Everything else is decided in the worker (src/mount/guardian.ts is the other side).
  *
- *   tsfs detached|attached MOUNT_POINT PROGRAM [ARGUMENT]...
+ *   tsfs detached|attached MOUNT_POINT VIEW CONTROL_SOCKET PROGRAM [ARGUMENT]...
+ *
+ * VIEW: a second mount point, or "". CONTROL_SOCKET: made here, so that whoever asks between two workers is heard by the next one.
  *
  * detached: fd 3 leads to the command that waits for the mount, and goes to the first worker. Workers outlive the guardian.
  * attached: in the foreground of a terminal, a container or systemd. Workers die with the guardian.
  *
- * A worker has fd 4, a stream socket to the guardian, and fd 5, /dev/fuse. The guardian first sends it one line of JSON:
- *   {"restarts":N,"device":BOOLEAN,"continues":BOOLEAN,"reason":TEXT}
- * device: fd 5 is there. continues: it belongs to a mount already. The worker sends lines: `beat` every second, `ready` once it serves, `swap` before
- * it exits to be replaced, and `end` before it exits for good, with the exit status of the guardian.
+ * A worker has fd 4, a stream socket to the guardian; fd 5, /dev/fuse; fd 6, another one for the view; fd 7, the listening control socket. The
+ * guardian first sends it one line of JSON:
+ *   {"protocol":1,"restarts":N,"crashes":N,"failures":N,"mount":STATE,"view":STATE,"control":BOOLEAN,"reason":TEXT}
+ * restarts: workers before this one. crashes: of these, how many in a row broke down soon after they had begun to serve. failures: how many in a
+ * row ended before that. STATE: none (there is no device), unused, mounted, or ended. The worker sends lines: `beat` every second, `ready` once
+ * it serves, `swap` before it exits to be replaced, and `end` before it exits for good, with the exit status of the guardian.
+ *
+ * A guardian stays while the workers of its mount are replaced by those of newer versions: what is said here is only added to.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,6 +34,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -37,6 +44,8 @@ enum {
   LAUNCH_FD = 3,
   SOCKET_FD = 4,
   DEVICE_FD = 5,
+  VIEW_FD = 6,
+  CONTROL_FD = 7,
   /* The guardian's own descriptors are above those that a worker gets. */
   FIRST_OWN_FD = 10,
   TICK_MS = 1000,
@@ -44,16 +53,29 @@ enum {
   SILENCE_LIMIT_MS = 30 * 1000,
   /* So many workers in a row that end before they serve: another one would not help. */
   MAX_FAILURES = 8,
+  /* A worker that has served for so long was sound. */
+  SOUND_AFTER_MS = 10 * 1000,
+  /* So many crashes in a row are answered at once. */
+  FREE_CRASHES = 2,
   FIRST_PAUSE_MS = 100,
   LONGEST_PAUSE_MS = 5000,
+  CONTROL_BACKLOG = 16,
 };
 
-enum { INFO = 30, WARN = 40, FATAL = 60 };
+enum { WARN = 40, ERROR = 50, FATAL = 60 };
 
-static const char *mount_point;
+struct connection {
+  const char *mount_point;
+  int device;
+  bool was_mounted;
+};
+
+static struct connection main_mount = {NULL, -1, false};
+static struct connection view = {NULL, -1, false};
+static const char *control_path;
+static int control = -1;
 static char **command;
 static bool attached;
-static int device = -1;
 static int signals = -1;
 static sigset_t before;
 
@@ -62,10 +84,12 @@ static int channel = -1;
 static char line[64];
 static size_t line_length;
 static long silent_ms;
+static long ready_at_ms, heard_at_ms;
 static bool is_ready, says_swap, says_end, is_hung;
 
 static unsigned restarts;
 static unsigned failures;
+static unsigned crashes;
 static bool is_stopping;
 static char reason[96];
 static long silence_limit_ms = SILENCE_LIMIT_MS;
@@ -112,16 +136,39 @@ static int own(int fd) {
 }
 
 /* POLLERR: nothing was mounted with it yet, or the mount has ended. */
-static bool is_mounted(void) {
-  struct pollfd state = {device, POLLIN, 0};
-  return device >= 0 && poll(&state, 1, 0) >= 0 && (state.revents & (POLLERR | POLLNVAL)) == 0;
+static bool is_mounted(struct connection *of) {
+  struct pollfd state = {of->device, POLLIN, 0};
+  const bool is = of->device >= 0 && poll(&state, 1, 0) >= 0 && (state.revents & (POLLERR | POLLNVAL)) == 0;
+  of->was_mounted |= is;
+  return is;
+}
+
+static const char *state_of(struct connection *of) {
+  if (of->device < 0) return "none";
+  if (is_mounted(of)) return "mounted";
+  return of->was_mounted ? "ended" : "unused";
+}
+
+/* The worker says what is wrong when there is none. */
+static void open_control(void) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(control_path) >= sizeof address.sun_path) return;
+  strcpy(address.sun_path, control_path);
+  const int fd = own(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const mode_t mask = umask(077);
+  const bool is_bound = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+  umask(mask);
+  if (is_bound && listen(fd, CONTROL_BACKLOG) == 0) control = fd;
+  else if (fd >= 0) close(fd);
 }
 
 static void become_worker(int socket_fd) {
   if (attached) prctl(PR_SET_PDEATHSIG, SIGKILL);
   sigprocmask(SIG_SETMASK, &before, NULL);
   dup2(socket_fd, SOCKET_FD);
-  if (device >= 0) dup2(device, DEVICE_FD);
+  if (main_mount.device >= 0) dup2(main_mount.device, DEVICE_FD);
+  if (view.device >= 0) dup2(view.device, VIEW_FD);
+  if (control >= 0) dup2(control, CONTROL_FD);
   unsetenv("NOTIFY_SOCKET");
   unsetenv("WATCHDOG_USEC");
   execvp(command[0], command);
@@ -142,8 +189,10 @@ static void start_worker(void) {
   silent_ms = 0;
   line_length = 0;
   fcntl(theirs, F_SETFL, O_NONBLOCK);
-  dprintf(ours, "{\"restarts\":%u,\"device\":%s,\"continues\":%s,\"reason\":\"%s\"}\n", restarts,
-          device >= 0 ? "true" : "false", is_mounted() ? "true" : "false", reason);
+  dprintf(ours,
+          "{\"protocol\":1,\"restarts\":%u,\"crashes\":%u,\"failures\":%u,\"mount\":\"%s\",\"view\":\"%s\",\"control\":%s,"
+          "\"reason\":\"%s\"}\n",
+          restarts, crashes, failures, state_of(&main_mount), state_of(&view), control >= 0 ? "true" : "false", reason);
   worker = fork();
   if (worker == 0) become_worker(theirs);
   if (worker < 0) {
@@ -162,7 +211,10 @@ static void start_worker(void) {
 static void take_line(void) {
   if (strcmp(line, "ready") == 0) {
     is_ready = true;
+    ready_at_ms = now_ms();
     failures = 0;
+    is_mounted(&main_mount);
+    is_mounted(&view);
     char state[64];
     snprintf(state, sizeof state, "READY=1\nMAINPID=%d", getpid());
     notify_systemd(state);
@@ -184,6 +236,7 @@ static void read_channel(void) {
       return;
     }
     silent_ms = 0;
+    heard_at_ms = now_ms();
     for (ssize_t i = 0; i < count; i += 1) {
       if (bytes[i] == '\n') {
         line[line_length] = '\0';
@@ -197,15 +250,23 @@ static void read_channel(void) {
 }
 
 /* As the owner of the mount only fusermount3 may do it. */
-static void unmount(void) {
-  if (!is_mounted() || umount2(mount_point, MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return;
+static void unmount(struct connection *of) {
+  if (!is_mounted(of) || umount2(of->mount_point, MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return;
   const pid_t helper = fork();
   if (helper == 0) {
     sigprocmask(SIG_SETMASK, &before, NULL);
-    execlp("fusermount3", "fusermount3", "-u", "-z", "--", mount_point, (char *)NULL);
+    execlp("fusermount3", "fusermount3", "-u", "-z", "--", of->mount_point, (char *)NULL);
     _exit(127);
   }
   if (helper > 0) waitpid(helper, NULL, 0);
+}
+
+/* What is mounted without anybody to serve it must not stay behind. */
+__attribute__((noreturn)) static void leave(int exit_code) {
+  unmount(&main_mount);
+  unmount(&view);
+  if (control >= 0) unlink(control_path);
+  exit(exit_code);
 }
 
 static void describe_end(int status) {
@@ -220,6 +281,25 @@ static void describe_end(int status) {
   }
 }
 
+static long pause_after(unsigned count) {
+  const long pause_ms = count < 8 ? (long)FIRST_PAUSE_MS << count : LONGEST_PAUSE_MS;
+  return pause_ms < LONGEST_PAUSE_MS ? pause_ms : LONGEST_PAUSE_MS;
+}
+
+/* The worker had begun to serve. Somebody's SIGKILL says nothing about the next one. */
+static long after_service(int status) {
+  if (says_swap) return 0;
+  say(WARN, "the worker is replaced: %s", reason);
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !is_hung) return 0;
+  /* A worker that hung was sound for as long as it was heard. */
+  if (heard_at_ms - ready_at_ms >= SOUND_AFTER_MS) crashes = 0;
+  crashes += 1;
+  if (crashes <= FREE_CRASHES) return 0;
+  const long pause_ms = pause_after(crashes - FREE_CRASHES);
+  say(ERROR, "%u workers in a row broke down soon after they had begun to serve; the next one starts in %ld ms", crashes, pause_ms);
+  return pause_ms;
+}
+
 /* Returns how long to wait before the next worker starts. Does not return when there is none to be. */
 static long worker_ended(int status) {
   read_channel();
@@ -228,29 +308,24 @@ static long worker_ended(int status) {
   worker = 0;
   const int exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
   describe_end(status);
-  if (says_end || !is_mounted()) {
+  is_mounted(&main_mount);
+  if (says_end || !main_mount.was_mounted) {
     if (!says_end && !is_stopping && !WIFEXITED(status)) say(FATAL, "the worker ended: %s", reason);
-    exit(exit_code);
+    leave(exit_code);
   }
   if (is_stopping) {
     say(WARN, "the worker ended before it had unmounted: %s", reason);
-    unmount();
-    exit(1);
+    leave(1);
   }
   restarts += 1;
-  if (is_ready) {
-    if (!says_swap) say(WARN, "the worker is replaced: %s", reason);
-    return 0;
-  }
+  if (is_ready) return after_service(status);
   failures += 1;
   if (failures >= MAX_FAILURES) {
-    say(FATAL, "%u workers in a row ended at once (%s); unmounting %s", failures, reason, mount_point);
-    unmount();
-    exit(1);
+    say(FATAL, "%u workers in a row ended at once (%s); unmounting %s", failures, reason, main_mount.mount_point);
+    leave(1);
   }
-  const long pause_ms = (long)FIRST_PAUSE_MS << failures;
   say(WARN, "the worker ended before it was ready: %s", reason);
-  return pause_ms < LONGEST_PAUSE_MS ? pause_ms : LONGEST_PAUSE_MS;
+  return pause_after(failures);
 }
 
 /* Returns the pause before the next worker, or -1 when the worker lives. */
@@ -299,7 +374,9 @@ static void set_up(void) {
   signal(SIGPIPE, SIG_IGN);
   signals = own(signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC));
   /* Without a device the worker says what is missing. */
-  device = own(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  main_mount.device = own(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (view.mount_point[0] != '\0') view.device = own(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  open_control();
   const char *limit = getenv("TSFS_WATCHDOG_MS");
   if (limit != NULL && atol(limit) > 0) silence_limit_ms = atol(limit);
 }
@@ -319,10 +396,7 @@ static void run(void) {
     read_channel();
     const long pause_ms = take_signals();
     if (pause_ms >= 0) start_at_ms = now + pause_ms;
-    if (worker == 0 && is_stopping) {
-      unmount();
-      exit(1);
-    }
+    if (worker == 0 && is_stopping) leave(1);
     if (worker == 0 && now >= start_at_ms) start_worker();
     watch(now - looked_at_ms);
     looked_at_ms = now;
@@ -334,13 +408,15 @@ static void run(void) {
 }
 
 int main(int count, char **words) {
-  if (count < 4) {
-    fprintf(stderr, "usage: tsfs-guardian detached|attached MOUNT_POINT PROGRAM [ARGUMENT]...\n");
+  if (count < 6) {
+    fprintf(stderr, "usage: tsfs-guardian detached|attached MOUNT_POINT VIEW CONTROL_SOCKET PROGRAM [ARGUMENT]...\n");
     return 2;
   }
   attached = strcmp(words[1], "attached") == 0;
-  mount_point = words[2];
-  command = words + 3;
+  main_mount.mount_point = words[2];
+  view.mount_point = words[3];
+  control_path = words[4];
+  command = words + 5;
   set_up();
   run();
 }

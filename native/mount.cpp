@@ -20,7 +20,7 @@ napi_value mountFileSystem(napi_env env, napi_callback_info info) {
   const std::string source = arguments.text(0);
   const std::string target = arguments.text(1);
   const std::string type = arguments.text(2);
-  const auto flags = static_cast<unsigned long>(arguments.integer(3));
+  const auto flags = arguments.integer<uint32_t>(3);
   const std::string data = arguments.text(4);
   if (!arguments.ok()) return nullptr;
   const bool mounted = mount(source.c_str(), target.c_str(), type.c_str(), flags, data.c_str()) == 0;
@@ -51,7 +51,7 @@ napi_value unmountFileSystem(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   auto unmount = std::make_unique<UnmountWork>();
   unmount->target = arguments.text(0);
-  unmount->flags = static_cast<int>(arguments.integer(1));
+  unmount->flags = arguments.integer<int>(1);
   if (!arguments.ok()) return nullptr;
   napi_value promise, name;
   napi_create_promise(env, &unmount->deferred, &promise);
@@ -76,7 +76,7 @@ napi_value makeSocketPair(napi_env env, napi_callback_info) {
 // receiveFd(socket) → the descriptor that lies in the socket, or a negative errno. Does not wait.
 napi_value receiveFd(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
-  const int socket = static_cast<int>(arguments.integer(0));
+  const int socket = arguments.integer<int>(0);
   if (!arguments.ok()) return nullptr;
   char byte;
   iovec vector{&byte, 1};
@@ -88,7 +88,7 @@ napi_value receiveFd(napi_env env, napi_callback_info info) {
   message.msg_controllen = sizeof control;
   if (recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0) return makeInteger(env, -errno);
   const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof(int))) {
+  if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof(int))) {
     return makeInteger(env, -ENOMSG);
   }
   int fd;

@@ -1,9 +1,12 @@
-// Arguments and results of exported functions. A wrong argument is a defect of binding.ts: it throws a TypeError.
+// Arguments and results of exported functions. A wrong argument is a defect of binding.ts: it throws a TypeError or
+// a RangeError, and nothing is done.
 #pragma once
 
 #include <node_api.h>
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 class Arguments {
@@ -14,12 +17,25 @@ class Arguments {
     napi_get_cb_info(env, info, &count_, values_, nullptr, nullptr);
   }
 
-  napi_value value(size_t index) const { return values_[index]; }
+  // A whole number within the limits, which are those of the type unless narrower ones are given.
+  template <typename T>
+  T integer(size_t index, T min = std::numeric_limits<T>::min(), T max = std::numeric_limits<T>::max()) {
+    double number = 0;
+    check(index, napi_get_value_double(env_, values_[index], &number));
+    // The largest values of 64 bits are no doubles: they become a power of two that is no value of the type any more.
+    const bool fits = std::trunc(number) == number && number >= static_cast<double>(min) &&
+                      number <= static_cast<double>(max) && number < std::ldexp(1.0, std::numeric_limits<T>::digits);
+    if (fits && ok_) return static_cast<T>(number);
+    if (ok_) napi_throw_range_error(env_, nullptr, about(index, "is out of range").c_str());
+    ok_ = false;
+    return min;
+  }
 
-  int64_t integer(size_t index) {
-    int64_t result = 0;
-    check(index, napi_get_value_int64(env_, values_[index], &result));
-    return result;
+  napi_value function(size_t index) {
+    napi_valuetype type = napi_undefined;
+    napi_typeof(env_, values_[index], &type);
+    check(index, type == napi_function ? napi_ok : napi_function_expected);
+    return values_[index];
   }
 
   bool boolean(size_t index) {
@@ -36,11 +52,15 @@ class Arguments {
     return result;
   }
 
+  // Null when the value is something else: an exception is pending then.
   template <typename T>
-  T* external(size_t index) {
+  T* external(size_t index, const napi_type_tag& tag) {
     void* result = nullptr;
+    bool isTagged = false;
     check(index, napi_get_value_external(env_, values_[index], &result));
-    return static_cast<T*>(result);
+    if (ok_) check(index, napi_check_object_type_tag(env_, values_[index], &tag, &isTagged));
+    if (ok_ && !isTagged) check(index, napi_invalid_arg);
+    return ok_ ? static_cast<T*>(result) : nullptr;
   }
 
   // False: an exception is pending, return at once.
@@ -50,7 +70,11 @@ class Arguments {
   void check(size_t index, napi_status status) {
     if (status == napi_ok || !ok_) return;
     ok_ = false;
-    napi_throw_type_error(env_, nullptr, ("argument " + std::to_string(index) + " has the wrong type").c_str());
+    napi_throw_type_error(env_, nullptr, about(index, "has the wrong type").c_str());
+  }
+
+  static std::string about(size_t index, const char* what) {
+    return "argument " + std::to_string(index) + " " + what;
   }
 
   napi_env env_;

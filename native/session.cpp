@@ -93,17 +93,28 @@ void Session::start(napi_threadsafe_function function) {
   installWakeSignal();
   // Readers block in read(2): the kernel then wakes exactly one of them for each request.
   fcntl(options_.fd, F_SETFL, fcntl(options_.fd, F_GETFL) & ~O_NONBLOCK);
+  try {
+    startThreads();
+  } catch (...) {
+    // No more threads to be had: those that run must end before the session does.
+    stop();
+    throw;
+  }
+}
+
+void Session::startThreads() {
   OnlyWakeSignal mask;
   io_.start(
       options_.ioThreads,
       [](void* self, const Job& job, uint8_t* scratch) { static_cast<Session*>(self)->runJob(job, scratch); }, this);
   notifications.start(options_.fd);
-  readersRunning_ = options_.readers;
   for (unsigned i = 0; i < options_.readers; i += 1) {
     readers_.emplace_back([this] {
       readLoop();
       readersRunning_ -= 1;
     });
+    // Only now, as there may be no thread to be had. A reader that has left already makes it 0 again.
+    readersRunning_ += 1;
   }
 }
 
@@ -131,6 +142,7 @@ void Session::joinAll() {
   io_.join();
   notifications.join();
   payloads.clear();
+  stopped_ = true;
   events.push(EventKind::kStopped, 0, 0, nullptr, 0);
   events.release();
 }
@@ -227,6 +239,8 @@ int Session::reply(size_t size, bool counted) {
 }
 
 int Session::send(const uint8_t* message, size_t size) {
+  // The descriptor is the caller's again, and may be another file by now.
+  if (stopped_) return ENODEV;
   const ssize_t written = write(options_.fd, message, size);
   const int error = written < 0 ? errno : 0;
   if (error == 0) {
@@ -238,6 +252,8 @@ int Session::send(const uint8_t* message, size_t size) {
 }
 
 bool Session::replyFile(uint32_t token, uint64_t unique, int fd, uint64_t offset, uint32_t length) {
+  // What a thread's scratch memory holds behind the header of the reply.
+  if (length > options_.maxWriteBytes + kHeaderRoom - sizeof(fuse::OutHeader)) return false;
   return io_.submit(Job{token, fd, offset, unique, length, nullptr});
 }
 

@@ -61,6 +61,7 @@ class Session : public std::enable_shared_from_this<Session> {
   } counters;
 
  private:
+  void startThreads();
   void readLoop();
   // Bytes read, or -1 when there is nothing more to read.
   ssize_t readRequest(Buffer& buffer);
@@ -79,4 +80,6 @@ class Session : public std::enable_shared_from_this<Session> {
   std::atomic<unsigned> readersRunning_{0};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> ended_{false};
+  // No thread of ours runs any more.
+  std::atomic<bool> stopped_{false};
 };
