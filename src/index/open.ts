@@ -5,6 +5,7 @@ import type { Logger } from '../base/log.ts';
 import { Checkpointer } from './checkpoint.ts';
 import { SqliteContents } from './contents.ts';
 import { type Index, IndexError } from './contract.ts';
+import { damageOf, hasCode } from './damage.ts';
 import { SqliteFacts } from './facts.ts';
 import { SqliteNodes } from './nodes.ts';
 import { SqliteOpens } from './opens.ts';
@@ -41,7 +42,7 @@ export function openIndex(options: IndexOptions): Index {
     return openLocked(options, lock);
   } catch (error) {
     lock.close();
-    throw isDamage(error) ? damaged(options.path, error) : error;
+    throw damageOf(options.path, error) ?? error;
   }
 }
 
@@ -115,23 +116,9 @@ function takeLock(path: string): Database.Database {
     return lock;
   } catch (error) {
     lock.close();
-    if (!isCode(error, 'SQLITE_BUSY')) throw error;
+    if (!hasCode(error, 'SQLITE_BUSY')) throw error;
     throw new IndexError('busy', `the index ${path} is in use by another tsfs process`, error);
   }
-}
-
-function damaged(path: string, cause: unknown): IndexError {
-  const advice = 'move it and its -wal file away: tsfs rebuilds it from the bucket';
-  return new IndexError('damaged', `the index ${path} is damaged; ${advice}`, cause);
-}
-
-function isDamage(error: unknown): boolean {
-  return isCode(error, 'SQLITE_CORRUPT') || isCode(error, 'SQLITE_NOTADB');
-}
-
-/** Extended codes begin with the plain one: SQLITE_BUSY_RECOVERY, SQLITE_CORRUPT_INDEX. */
-function isCode(error: unknown, code: string): boolean {
-  return error instanceof Database.SqliteError && error.code.startsWith(code);
 }
 
 /**

@@ -10,6 +10,9 @@ import type { IntentAction, IntentRow } from '../index/contract.ts';
 /** More extents than this in one staging file, and writes are widened to STAGING_BLOCK_BYTES so that their number stays bounded. */
 export const STAGING_EXTENTS_LIMIT = 1024;
 
+/** Below the staging directory: what is kept though nobody knows what to do with it. */
+export const LOST_AND_FOUND = 'lost+found';
+
 /** What `missingForWrite` widens a write to, in a staging file of very many extents. */
 export const STAGING_BLOCK_BYTES = 256 * 1024;
 

@@ -4,12 +4,12 @@ import { readFileSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { INDEX_BATCH, type StagingRow } from '../index/contract.ts';
+import { LOST_AND_FOUND } from './contract.ts';
 import { FileStaging, type StagingContext } from './staging.ts';
 
 /** Of files that were given away: their content is in the bucket. */
 export const DETACHED_SUFFIX = '.detached';
 
-const LOST_AND_FOUND = 'lost+found';
 const BOOT_FACT = 'journal.bootId';
 
 export async function recoverStagings(

@@ -19,11 +19,12 @@ import { serveControl } from './control.ts';
 import { EXIT, MountError } from './errors.ts';
 import type { Guardian } from './guardian.ts';
 import { disinherit, inheritance, legacy } from './heritage.ts';
-import { openLayers } from './layers.ts';
+import { openLayers, stagingDirectory } from './layers.ts';
 import { storeFailure } from './messages.ts';
 import { openStore } from './object-store.ts';
+import { listPending } from './pending.ts';
 import type { MountStatus } from './status.ts';
-import { mountView, type View } from './view.ts';
+import { openView, type View } from './view.ts';
 
 export interface MountHooks {
   /** Called once, when the mount answers. */
@@ -32,8 +33,8 @@ export interface MountHooks {
   readonly guardian: Guardian;
 }
 
-/** After a signal, uploads get so long before the process ends; the journal keeps the rest for the next start. */
-const SIGNAL_DRAIN_MS = 20_000;
+/** After the unmount, uploads get so long before the process ends; the journal keeps the rest for the next start. */
+const LAST_DRAIN_MS = 20_000;
 
 /**
  * The kernel cannot be told of changes by the portable driver: so long it may go on believing what the file system does not believe any more.
@@ -57,43 +58,57 @@ export async function runMount(config: MountConfig, hooks: MountHooks): Promise<
 async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): Promise<number | 'swap'> {
   const { log, guardian } = hooks;
   const startedAtMs = systemClock.nowMs();
+  // The worker before this one ended after the unmount, or before it heard of it.
+  const isOver = guardian.mount.state === 'ended';
+  const continues = guardian.mount.state === 'mounted';
   let isSwapped = false;
   // A mount that is there is served, whatever the store says now.
-  const store = guardian.continues ? await openStore(config, log) : await openCheckedStore(config, log);
+  const store = continues || isOver ? await openStore(config, log) : await openCheckedStore(config, log);
   layers.defer(() => store.store.close());
 
   if (config.cache.deleteAtEnds) {
     const empty = () => rm(config.cache.directory, { recursive: true, force: true });
-    if (!guardian.continues) await empty();
+    if (!continues && !isOver) await empty();
     layers.defer(() => (isSwapped ? undefined : empty()));
   }
   const { index, cache, fileSystem } = await openLayers(config, { store, log, teardown: layers });
-  if (!guardian.continues) disinherit(index);
-  const inherits = guardian.continues ? inheritance(index) : undefined;
+  if (!continues) disinherit(index);
+  const inherits = continues ? inheritance(index, 'mount', guardian.crashes) : undefined;
   await fileSystem.recover(inherits?.opens);
+  if (isOver) {
+    layers.defer(() => fileSystem.close());
+    fileSystem.drainer.start(false);
+    await drainAtEnd(fileSystem, log);
+    return EXIT.ok;
+  }
 
   const session = await connect(config, { guardian, inherits, index, fileSystem, log });
   fileSystem.connect(session.notifier, config.kernel.hotTable ? session.hotNodes : undefined);
   // A failure after the mount: a mount point that nobody serves must not stay behind. One that was there is for the next worker.
-  let mustUnmount = !guardian.continues;
+  let mustUnmount = !continues;
+  let isLeft = continues;
   layers.defer(async () => {
     if (mustUnmount) await unmountFuse(config.mountpoint, true);
     await session.stop();
   });
   layers.defer(() => fileSystem.close());
 
-  const view = await openView(config, fileSystem, log);
-  layers.defer(() => view?.close());
+  const view = await viewOf(config, { guardian, index, fileSystem, log });
+  layers.defer(() => view?.close(isLeft ? 'leave' : 'unmount'));
 
   let state: MountStatus['state'] = 'ready';
   const status = () =>
     statusOf(config, { state, startedAtMs, guardian, store, index, cache, fileSystem, session, view });
   const control = await serveControl(
-    config.controlSocket,
+    guardian.controlFd ?? config.controlSocket,
     {
       status: () => Promise.resolve(status()),
       drain: (_args, progress) =>
         fileSystem.drainer.drain((remainingFiles) => progress({ remainingFiles })).then((report) => ({ ...report })),
+      pending: async (_args, progress) => {
+        const place = { index, stagingDirectory: stagingDirectory(config), prefix: config.prefix };
+        for await (const change of listPending(place)) progress([change]);
+      },
       swap: () => {
         if (guardian.pid === undefined)
           throw new MountError('This mount has no guardian that would start another worker.');
@@ -106,13 +121,10 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
     log,
   );
   layers.defer(() => control.close());
-  fileSystem.drainer.start(guardian.continues);
+  fileSystem.drainer.start(continues);
   const signals = onSignals(async () => {
     state = 'stopping';
-    await withLimit(
-      fileSystem.drainer.drain(() => undefined),
-      SIGNAL_DRAIN_MS,
-    );
+    await drainAtEnd(fileSystem, log);
     await unmountFuse(config.mountpoint, true);
   }, log);
   layers.defer(signals);
@@ -121,6 +133,7 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
 
   const end = await session.ended;
   mustUnmount = end.reason === 'failed';
+  isLeft = end.reason === 'stopped';
   state = 'stopping';
   if (end.reason === 'stopped') {
     isSwapped = true;
@@ -131,6 +144,7 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
     return EXIT.failure;
   }
   log.info({ source: config.source, mountpoint: config.mountpoint }, 'unmounted');
+  await drainAtEnd(fileSystem, log);
   return EXIT.ok;
 }
 
@@ -146,17 +160,20 @@ async function openCheckedStore(config: MountConfig, log: Logger): Promise<Stack
 
 interface Ends {
   readonly guardian: Guardian;
-  readonly inherits: Inheritance | undefined;
   readonly index: Index;
   readonly fileSystem: FileSystem;
   readonly log: Logger;
 }
 
 /** Serves the mount, which is made when it is not there. */
-async function connect(config: MountConfig, ends: Ends): Promise<KernelSession> {
+async function connect(
+  config: MountConfig,
+  ends: Ends & { readonly inherits: Inheritance | undefined },
+): Promise<KernelSession> {
   const { kernel } = config;
   const { guardian, inherits, index, fileSystem: operations, log } = ends;
-  const { deviceFd } = guardian;
+  const { state, fd: deviceFd } = guardian.mount;
+  const continues = state === 'mounted';
   const options = {
     source: config.source,
     mountPoint: config.mountpoint,
@@ -172,21 +189,21 @@ async function connect(config: MountConfig, ends: Ends): Promise<KernelSession> 
       return await mountPortable({ ...options, operations, log, owner: config.attributes, kernelTtlMs });
     }
     // It stays open: the guardian has it too.
-    const isThere = guardian.continues && deviceFd !== undefined;
-    const fd = isThere ? deviceFd : await mountFuse({ ...options, deviceFd });
+    const fd = continues ? deviceFd : await mountFuse({ ...options, deviceFd });
     const { passthrough, readOnly } = kernel;
-    const reading = { operations: readOnly ? operations.view() : operations, withoutOpens: readOnly };
-    return startSession({ fd, ...reading, log, passthrough, inherits, legacy: legacy(index) });
+    const reading = { operations: readOnly ? operations.view(continues) : operations, withoutOpens: readOnly };
+    return startSession({ fd, ...reading, log, passthrough, inherits, legacy: legacy(index, 'mount') });
   } catch (error) {
     if (error instanceof KernelMountError) throw new MountError(sentence(error.message), EXIT.failure, error);
     throw error;
   }
 }
 
-async function openView(config: MountConfig, fileSystem: FileSystem, log: Logger): Promise<View | undefined> {
-  if (config.viewMountpoint === undefined) return undefined;
+async function viewOf(config: MountConfig, ends: Ends): Promise<View | undefined> {
+  const { viewMountpoint } = config;
+  if (viewMountpoint === undefined) return undefined;
   try {
-    return await mountView(config, config.viewMountpoint, fileSystem, log);
+    return await openView(config, { ...ends, mountpoint: viewMountpoint });
   } catch (error) {
     if (error instanceof KernelMountError) throw new MountError(sentence(error.message), EXIT.failure, error);
     throw error;
@@ -213,10 +230,21 @@ function onSignals(stop: () => Promise<void>, log: Logger): () => void {
   };
 }
 
-function withLimit(work: Promise<unknown>, limitMs: number): Promise<unknown> {
+async function drainAtEnd({ drainer }: FileSystem, log: Logger): Promise<void> {
+  const report = await withLimit(
+    drainer.drain(() => undefined),
+    LAST_DRAIN_MS,
+  );
+  if (report === undefined || report.failed.length > 0) {
+    log.warn({ failed: report?.failed }, 'not everything could be uploaded: the rest waits for the next mount');
+  }
+}
+
+/** Resolves with undefined after the limit. */
+function withLimit<T>(work: Promise<T>, limitMs: number): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise((resolve) => {
-    timer = setTimeout(resolve, limitMs);
+  const limit = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), limitMs);
   });
   return Promise.race([work, limit]).finally(() => clearTimeout(timer));
 }

@@ -1,0 +1,100 @@
+/** What the bucket does not have yet, as `tsfs pending` tells it: from the index and the staging directory, with or without a daemon. */
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { INDEX_BATCH, type Index, type IntentRow, type StagingRow } from '../index/contract.ts';
+import { pathOf } from '../index/path.ts';
+import { LOST_AND_FOUND } from '../journal/contract.ts';
+import { systemCode } from './errors.ts';
+
+export interface PendingChange {
+  /** `upload`: content and attributes of a file. `kept`: a file of lost+found, which is not sent by itself. Others: what was begun with names. */
+  readonly kind: string;
+  /** In the mount, without a leading slash. Of a `kept` file: its name in lost+found. */
+  readonly path: string;
+  /** Of a rename: the new path. */
+  readonly toPath?: string | undefined;
+  readonly sizeBytes?: number | undefined;
+  readonly sinceMs: number;
+  /** What the last attempt failed with. */
+  readonly error?: string | undefined;
+}
+
+export interface PendingList {
+  /** The first so many. */
+  readonly changes: readonly PendingChange[];
+  /** All. */
+  readonly count: number;
+}
+
+export interface PendingPlace {
+  readonly index: Pick<Index, 'nodes' | 'pending'>;
+  readonly stagingDirectory: string;
+  /** '' or `a/b/`: what keys begin with. */
+  readonly prefix: string;
+}
+
+/** In no particular order; what appears or goes meanwhile may be told or not. */
+export async function* listPending(place: PendingPlace): AsyncGenerator<PendingChange> {
+  for (const row of stagings(place)) {
+    const change = await uploadOf(place, row);
+    if (change !== undefined) yield change;
+  }
+  for (const intent of intents(place)) yield intentChange(place.prefix, intent);
+  yield* listKept(place.stagingDirectory);
+}
+
+/** What was set aside. */
+export async function* listKept(stagingDirectory: string): AsyncGenerator<PendingChange> {
+  const directory = join(stagingDirectory, LOST_AND_FOUND);
+  for (const name of await namesIn(directory)) {
+    const { size, mtimeMs } = await stat(join(directory, name));
+    yield { kind: 'kept', path: name, sizeBytes: size, sinceMs: Math.floor(mtimeMs) };
+  }
+}
+
+function* stagings({ index }: PendingPlace): Generator<StagingRow> {
+  for (let after = 0; ; ) {
+    const page = index.pending.stagings(after, INDEX_BATCH);
+    yield* page;
+    if (page.length < INDEX_BATCH) return;
+    after = page.at(-1)?.node ?? 0;
+  }
+}
+
+function* intents({ index }: PendingPlace): Generator<IntentRow> {
+  for (let after = 0; ; ) {
+    const page = index.pending.intents(after, INDEX_BATCH);
+    yield* page;
+    if (page.length < INDEX_BATCH) return;
+    after = page.at(-1)?.id ?? 0;
+  }
+}
+
+/** undefined: nothing is owed. The file is open still, was uploaded, and may change; or it lost its name. */
+async function uploadOf(place: PendingPlace, row: StagingRow): Promise<PendingChange | undefined> {
+  const { nodes } = place.index;
+  const path = pathOf(nodes, row.node);
+  if (path === undefined || nodes.get(row.node)?.dirty !== true) return undefined;
+  const size = await stat(join(place.stagingDirectory, row.file)).then(
+    (found) => found.size,
+    () => undefined, // Uploaded since the row was read.
+  );
+  return { kind: 'upload', path, sizeBytes: size, sinceMs: row.createdAtMs, error: row.error };
+}
+
+function intentChange(prefix: string, { action, createdAtMs, error }: IntentRow): PendingChange {
+  const inMount = (key: string) => (key.startsWith(prefix) ? key.slice(prefix.length) : key);
+  const base = { kind: action.kind, sinceMs: createdAtMs, error };
+  if ('fromKey' in action) return { ...base, path: inMount(action.fromKey), toPath: inMount(action.toKey) };
+  if ('fromPrefix' in action) return { ...base, path: inMount(action.fromPrefix), toPath: inMount(action.toPrefix) };
+  return { ...base, path: inMount(action.key) };
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw error;
+  }
+}
