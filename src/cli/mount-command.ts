@@ -1,7 +1,7 @@
 /** `tsfs mount BUCKET[:/PREFIX] DIR -o …` */
 import { resolve } from 'node:path';
 import type { MountConfig } from '../mount/config.ts';
-import { isServed } from '../mount/control.ts';
+import { isServed, prepareControl } from '../mount/control.ts';
 import { startDaemon } from '../mount/daemonize.ts';
 import { EXIT, MountError } from '../mount/errors.ts';
 import { guardianCommand } from '../mount/guardian.ts';
@@ -46,6 +46,7 @@ export async function mountCommand(
   }
   await checkPlaces(config);
   await makeDirectories(config);
+  await prepareControl(config.controlSocket);
   const job: MountJob = { config, notices };
   return args.foreground ? runHere(job) : runBehind(job);
 
@@ -85,9 +86,10 @@ function workerOf(job: MountJob): { isAlone: boolean; module: URL } {
 
 /** This process becomes the guardian, or the worker alone: the same pid, terminal and signals. */
 async function runHere(job: MountJob): Promise<number> {
-  const { mountpoint, source } = job.config;
+  const { mountpoint, viewMountpoint, controlSocket, source } = job.config;
   const words = [await writeJob(job), source, mountpoint];
-  const { program, argv } = guardianCommand({ ...workerOf(job), mode: 'attached', mountpoint, arguments: words });
+  const places = { mountpoint, viewMountpoint, controlSocket };
+  const { program, argv } = guardianCommand({ ...workerOf(job), ...places, mode: 'attached', arguments: words });
   if (process.execve === undefined) throw new MountError('This version of Node cannot run in the foreground.');
   return process.execve(program, argv, process.env);
 }
@@ -101,6 +103,8 @@ async function runBehind(job: MountJob): Promise<number> {
     ...workerOf(job),
     arguments: [await writeJob(job), config.source, config.mountpoint],
     mountpoint: config.mountpoint,
+    viewMountpoint: config.viewMountpoint,
+    controlSocket: config.controlSocket,
     outputFile: config.log.file ?? '/dev/null',
     readyTimeoutMs: READY_TIMEOUT_MS,
     signal: interrupted.signal,

@@ -151,9 +151,10 @@ export class FileSystem implements Operations {
     if (hotNodes !== undefined) this.#hotFiles.connect(hotNodes);
   }
 
-  /** The operations of a mount that only reads: this one, or one beside it. Closed by the caller. */
-  view(): ReadOnlyView {
-    return new ReadOnlyView({ operations: this, openFiles: this.#openFiles, retirement: this.#retirement });
+  /** The operations of a mount that only reads: this one, or one beside it. `continues`: its kernel knows nodes from before. Closed by the caller. */
+  view(continues: boolean): ReadOnlyView {
+    const knownUpTo = continues ? this.#context.index.nodes.lastId() : 0;
+    return new ReadOnlyView({ operations: this, openFiles: this.#openFiles, retirement: this.#retirement, knownUpTo });
   }
 
   /** The kernel of a view beside the main mount is told what the main mount's is, and what is changed there. Call after `connect`. */

@@ -23,6 +23,8 @@ export interface ViewParts {
   readonly operations: Operations;
   readonly openFiles: OpenFiles;
   readonly retirement: Retirement;
+  /** The kernel may know all nodes up to this one from an earlier process; 0: it knows none. */
+  readonly knownUpTo: number;
 }
 
 /** The kernel refuses by itself what changes anything, until somebody remounts the view as writable. */
@@ -34,10 +36,11 @@ export class ReadOnlyView implements Operations {
   readonly #operations: Operations;
   readonly #openFiles: OpenFiles;
   readonly #retirement: Retirement;
-  readonly #memory = new KernelMemory();
+  readonly #memory: KernelMemory;
   readonly #lingering: Lingering;
 
-  constructor({ operations, openFiles, retirement }: ViewParts) {
+  constructor({ operations, openFiles, retirement, knownUpTo }: ViewParts) {
+    this.#memory = new KernelMemory(knownUpTo);
     this.#operations = operations;
     this.#openFiles = openFiles;
     this.#retirement = retirement;

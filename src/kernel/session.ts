@@ -56,10 +56,13 @@ export interface Inheritance {
   /** undefined: it ended before it had answered INIT. */
   readonly agreement: Agreement | undefined;
   readonly opens: readonly OpenRecord[];
+  /** Asked of each request that comes again, by `requestKey`: whether processes died of it. Then it is answered with EIO. */
+  isDeadly?(key: number): boolean;
 }
 
 export interface Legacy {
-  readonly opens: OpenRecords;
+  /** undefined: opens need not be known. */
+  readonly opens?: OpenRecords | undefined;
   noteAgreement(agreement: Agreement): void;
 }
 
@@ -102,6 +105,7 @@ class Session implements KernelSession, Exchange {
   readonly #passthrough: Passthrough;
   readonly #wantsNoOpens: boolean;
   readonly #noteAgreement: ((agreement: Agreement) => void) | undefined;
+  readonly #isDeadly: (key: number) => boolean;
   readonly #log: Logger;
   readonly #native: NativeSession;
   readonly #out: WireWriter;
@@ -126,6 +130,7 @@ class Session implements KernelSession, Exchange {
     const backing = { open: (file: number) => backingOpen(fd, file), close: (id: number) => backingClose(fd, id) };
     this.#passthrough = new Passthrough(backing, log, options.passthrough ?? true);
     this.#noteAgreement = legacy?.noteAgreement.bind(legacy);
+    this.#isDeadly = inherits?.isDeadly?.bind(inherits) ?? (() => false);
     this.opens = new Opens({
       passthrough: this.#passthrough,
       records: legacy?.opens,
@@ -197,11 +202,19 @@ class Session implements KernelSession, Exchange {
     const request = new Request(reader, slot);
     try {
       const handler = handlers.get(request.opcode);
-      if (handler === undefined) this.replyError(request, ERRNO.ENOSYS);
+      if (request.isResent && this.#isDeadly(request.key)) this.#refuseDeadly(request);
+      else if (handler === undefined) this.replyError(request, ERRNO.ENOSYS);
       else handler(this, request, reader);
     } catch (error) {
       this.#fail(request, error);
     }
+  }
+
+  #refuseDeadly(request: Request): void {
+    const { node } = request;
+    const operation = opcodeName(request.opcode);
+    this.#log.error({ operation, node }, 'workers broke down one after the other with this request: it gets EIO');
+    this.replyError(request, ERRNO.EIO);
   }
 
   #onJobDone(token: number, errno: number): void {

@@ -27,16 +27,22 @@ const SILENCE_MS = 10_000;
 /** sun_path without its final NUL (unix(7)). */
 const MAX_PATH_BYTES = 107;
 
-export async function serveControl(
-  path: string,
-  handlers: Readonly<Record<string, ControlHandler>>,
-  log: Logger,
-): Promise<ControlServer> {
+/** Makes sure that a socket can be made at the path. Rejects with a `MountError` when it cannot, or when a daemon listens there. */
+export async function prepareControl(path: string): Promise<void> {
   if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
     throw new MountError(`The path of the control socket is too long: ${path}.`);
   }
   await makePrivateDirectory(dirname(path));
   await removeStaleSocket(path);
+}
+
+/** Serves a socket that listens already (a descriptor), or makes it (a path). */
+export async function serveControl(
+  place: string | number,
+  handlers: Readonly<Record<string, ControlHandler>>,
+  log: Logger,
+): Promise<ControlServer> {
+  if (typeof place === 'string') await prepareControl(place);
   const connections = new Set<Socket>();
   const server = createServer((socket) => {
     connections.add(socket);
@@ -46,8 +52,8 @@ export async function serveControl(
     serveConnection(socket, handlers, log);
   });
   server.maxConnections = MAX_CONNECTIONS;
-  await listen(server, path);
-  await chmod(path, 0o600);
+  await listen(server, place);
+  if (typeof place === 'string') await chmod(place, 0o600);
   return {
     close: () =>
       new Promise((resolve) => {
@@ -91,10 +97,10 @@ export async function isServed(path: string): Promise<boolean> {
   });
 }
 
-function listen(server: Server, path: string): Promise<void> {
+function listen(server: Server, place: string | number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(path, () => {
+    server.listen(typeof place === 'string' ? { path: place } : { fd: place }, () => {
       server.off('error', reject);
       resolve();
     });

@@ -19,6 +19,8 @@ export interface DaemonStart {
   /** Of the worker. */
   readonly arguments: readonly string[];
   readonly mountpoint: string;
+  readonly viewMountpoint: string | undefined;
+  readonly controlSocket: string;
   /** What the processes print outside of their logger (a crash of Node itself) is appended here. */
   readonly outputFile: string;
   readonly readyTimeoutMs: number;

@@ -11,6 +11,8 @@ const PROGRAM = fileURLToPath(new URL('../../build/tsfs-guardian', import.meta.u
 
 const SOCKET_FD = 4;
 const DEVICE_FD = 5;
+const VIEW_FD = 6;
+const CONTROL_FD = 7;
 const BEAT_EVERY_MS = 1000;
 const MAX_GREETING_BYTES = 512;
 
@@ -20,6 +22,10 @@ export interface GuardedCommand {
   /** The worker has no guardian: its mount is one that no other could go on with. */
   readonly isAlone: boolean;
   readonly mountpoint: string;
+  /** A second mount point. */
+  readonly viewMountpoint?: string | undefined;
+  /** The guardian makes it: nothing may be there. */
+  readonly controlSocket: string;
   /** Runs `serveWorker`. */
   readonly module: URL;
   readonly arguments: readonly string[];
@@ -33,15 +39,30 @@ export function guardianCommand(command: GuardedCommand): { program: string; arg
     const remedy = 'build it with scripts/build-native.sh, or mount with the option driver=portable';
     throw new MountError(`${PROGRAM} is missing: ${remedy}.`);
   }
-  return { program: PROGRAM, argv: ['tsfs', command.mode, command.mountpoint, ...worker] };
+  const { mode, mountpoint, viewMountpoint = '', controlSocket } = command;
+  return { program: PROGRAM, argv: ['tsfs', mode, mountpoint, viewMountpoint, controlSocket, ...worker] };
 }
 
+type DeviceState = 'none' | 'unused' | 'mounted' | 'ended';
+
+/** Guardians of all versions say this; what is added must have a default. */
 interface Greeting {
   readonly restarts: number;
-  readonly device: boolean;
-  readonly continues: boolean;
+  readonly crashes: number;
+  readonly failures: number;
+  readonly mount: DeviceState;
+  readonly view: DeviceState;
+  readonly control: boolean;
   readonly reason: string;
 }
+
+/**
+ * One /dev/fuse that the guardian holds. `none`: there is none, or it could not be opened. `unused`: nothing was mounted with it yet. `mounted`:
+ * a predecessor served it. `ended`: it has been unmounted.
+ */
+export type Connection =
+  | { readonly state: 'none'; readonly fd?: undefined }
+  | { readonly state: 'unused' | 'mounted' | 'ended'; readonly fd: number };
 
 /** What a worker knows of its guardian. */
 export interface Guardian {
@@ -51,10 +72,15 @@ export interface Guardian {
   readonly restarts: number;
   /** Why the last one was replaced; '' for the first worker. */
   readonly reason: string;
-  /** An open /dev/fuse: that of the mount to go on with, or an unused one. undefined: it could not be opened. */
-  readonly deviceFd: number | undefined;
-  /** The mount is there: a predecessor served it. */
-  readonly continues: boolean;
+  /** How many of these, in a row, broke down by themselves soon after they had begun to serve. */
+  readonly crashes: number;
+  /** How many of these, in a row, ended before they served. */
+  readonly failures: number;
+  readonly mount: Connection;
+  /** Of the second mount point. */
+  readonly view: Connection;
+  /** A listening socket. */
+  readonly controlFd: number | undefined;
   ready(): void;
   /** To be called right before the process exits. `swap`: another worker is to go on; `end`: the mount has ended. */
   leave(how: 'swap' | 'end'): void;
@@ -64,15 +90,18 @@ export const NO_GUARDIAN: Guardian = {
   pid: undefined,
   restarts: 0,
   reason: '',
-  deviceFd: undefined,
-  continues: false,
+  crashes: 0,
+  failures: 0,
+  mount: { state: 'none' },
+  view: { state: 'none' },
+  controlFd: undefined,
   ready: () => undefined,
   leave: () => undefined,
 };
 
 /** To be called once, at the start of a worker; from then on the guardian hears that its event loop turns. */
 export function meetGuardian(): Guardian {
-  const { restarts, reason, device, continues } = readGreeting();
+  const { mount, view, control, ...history } = readGreeting();
   let isAlone = false;
   const tell = (word: string) => {
     if (isAlone) return;
@@ -84,8 +113,19 @@ export function meetGuardian(): Guardian {
     }
   };
   setInterval(() => tell('beat'), BEAT_EVERY_MS).unref();
-  const deviceFd = device ? DEVICE_FD : undefined;
-  return { pid: process.ppid, restarts, reason, deviceFd, continues, ready: () => tell('ready'), leave: tell };
+  return {
+    ...history,
+    pid: process.ppid,
+    mount: connection(mount, DEVICE_FD),
+    view: connection(view, VIEW_FD),
+    controlFd: control ? CONTROL_FD : undefined,
+    ready: () => tell('ready'),
+    leave: tell,
+  };
+}
+
+function connection(state: DeviceState, fd: number): Connection {
+  return state === 'none' ? { state } : { state, fd };
 }
 
 /** The guardian wrote it before it started this process: nothing is waited for. */

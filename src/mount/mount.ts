@@ -205,6 +205,11 @@ async function viewOf(config: MountConfig, ends: Ends): Promise<View | undefined
   try {
     return await openView(config, { ...ends, mountpoint: viewMountpoint });
   } catch (error) {
+    if (ends.guardian.mount.state === 'mounted') {
+      // The mount comes first.
+      ends.log.error({ error: String(error), mountpoint: viewMountpoint }, 'going on without the view');
+      return undefined;
+    }
     if (error instanceof KernelMountError) throw new MountError(sentence(error.message), EXIT.failure, error);
     throw error;
   }

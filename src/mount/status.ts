@@ -38,7 +38,11 @@ export interface MountStatus {
   readonly kernel: SessionStatus;
   /** The read-only mount point beside this one. */
   readonly view?:
-    | { readonly mountpoint: string; readonly state: 'mounted' | 'unmounted'; readonly kernel: SessionStatus }
+    | {
+        readonly mountpoint: string;
+        readonly state: 'mounted' | 'unmounted';
+        readonly kernel: SessionStatus | undefined;
+      }
     | undefined;
   readonly fileSystem: FsStatus;
   /** Objects whose keys cannot be file names, or whose name a directory has. */

@@ -21,6 +21,8 @@ function start(behave: string, options: { readyTimeoutMs?: number; signal?: Abor
     module: new URL('./fixtures/daemon.ts', import.meta.url),
     arguments: [behave, file],
     mountpoint: '/mnt',
+    viewMountpoint: undefined,
+    controlSocket: join(directory, 'control.sock'),
     isAlone: false,
     outputFile,
     readyTimeoutMs: 20_000,
