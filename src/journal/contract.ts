@@ -3,9 +3,9 @@
  * in the index says so; intents are namespace changes that were begun. Knows neither FUSE nor S3: it keeps, it does not send.
  */
 import type { Timespec } from '../base/clock.ts';
-import type { Extents } from '../base/extents.ts';
+import type { Extent, Extents } from '../base/extents.ts';
 import type { NodeId } from '../base/ids.ts';
-import type { IntentAction, IntentRow } from '../index/contract.ts';
+import type { IntentAction, IntentRow, NodeFields } from '../index/contract.ts';
 
 /** More extents than this in one staging file, and writes are widened to STAGING_BLOCK_BYTES so that their number stays bounded. */
 export const STAGING_EXTENTS_LIMIT = 1024;
@@ -78,6 +78,23 @@ export interface Staging {
   hold(): () => void;
 }
 
+/** A staging file that the index knows nothing of (it was lost), and that tells itself what it is. */
+export interface Stray {
+  /** Its name in the staging directory. */
+  readonly file: string;
+  /** In the mount, without a leading slash. */
+  readonly path: string;
+  /** What the node was; ETag and size are of the version that the file is laid over. */
+  readonly node: Omit<NodeFields, 'parent' | 'name'>;
+  /** It needs nothing of that version. */
+  readonly isComplete: boolean;
+  readonly sizeBytes: number;
+  readonly mtimeMs: number;
+  readonly baseSizeBytes: number;
+  readonly present: readonly Extent[];
+  readonly createdAtMs: number;
+}
+
 export interface Journal {
   /** A staging file for the node: the one that exists, or a new one over `baseSizeBytes` bytes of old content. */
   stage(node: NodeId, baseSizeBytes: number): Promise<Staging>;
@@ -93,14 +110,29 @@ export interface Journal {
    */
   detach(node: NodeId): Promise<{ readonly path: string; readonly sizeBytes: number }>;
   /**
-   * Reopens the staging files that the last run left; called once, before `stage`. Files without a row are moved to `lost+found` and logged, never
-   * deleted. So are files that were never synced when the machine (not just the process) went down: their bytes cannot be trusted.
+   * Reopens the staging files that the last run left; called once, before `stage`. Files that nobody knows are moved to `lost+found` and logged,
+   * never deleted. So are files that were never synced when the machine (not just the process) went down: their bytes cannot be trusted.
    */
   recover(): Promise<readonly Staging[]>;
+  /** What `recover` found besides; each is to be given to `adopt` or to `setAside`. */
+  strays(): readonly Stray[];
+  /** The stray is the staging file of this node, which is laid over the version that the node names. */
+  adopt(stray: Stray, node: NodeId): Promise<Staging>;
+  /** Moves the stray to `lost+found`, and logs it with the reason. */
+  setAside(stray: Stray, reason: string): Promise<void>;
+  /** The node has another path or other attributes now, or no name any more. */
+  noteMoved(node: NodeId): void;
+  /** The same for all nodes that have a staging file: a directory was moved. */
+  noteAllMoved(): void;
+  /** Survives a crash of this process; call `sync` where it has to survive one of the machine. */
   begin(action: IntentAction): number;
+  /** What was begun goes on as something else: in one transaction with what has changed. */
+  become(id: number, action: IntentAction): void;
   fail(id: number, error: string): void;
   done(id: number): void;
-  /** Intents that an earlier run left. */
+  /** All that was said here survives a crash of the machine. */
+  sync(): Promise<void>;
+  /** Intents that are not done. */
   unfinished(): readonly IntentRow[];
   /** Free bytes on the file system of the staging directory. */
   freeBytes(): Promise<number>;

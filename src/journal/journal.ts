@@ -7,8 +7,9 @@ import type { NodeId } from '../base/ids.ts';
 import { KeyedLock } from '../base/locks.ts';
 import type { Logger } from '../base/log.ts';
 import { INDEX_BATCH, type Index, type IntentAction, type IntentRow } from '../index/contract.ts';
-import type { Journal, Staging } from './contract.ts';
-import { DETACHED_SUFFIX, readBootId, recoverStagings } from './recovery.ts';
+import type { Journal, Staging, Stray } from './contract.ts';
+import { Describer } from './description.ts';
+import { adoptStray, DETACHED_SUFFIX, moveToLostAndFound, readBootId, recoverStagings } from './recovery.ts';
 import { FileStaging, type StagingContext } from './staging.ts';
 
 export interface JournalOptions {
@@ -32,7 +33,9 @@ class DirectoryJournal implements Journal {
   readonly #log: Logger;
   readonly #bootId: string;
   readonly #context: StagingContext;
+  readonly #describer: Describer;
   readonly #open = new Map<NodeId, FileStaging>();
+  readonly #strays = new Set<Stray>();
   /** Of one node, staging files come and go one at a time: they share a row. */
   readonly #locks = new KeyedLock<NodeId>();
 
@@ -42,7 +45,8 @@ class DirectoryJournal implements Journal {
     this.#index = index;
     this.#log = log;
     this.#bootId = options.bootId ?? readBootId();
-    this.#context = { index, log, clock, syncDirectory: () => syncDirectory(directory) };
+    this.#describer = new Describer({ index, log, bootId: this.#bootId });
+    this.#context = { index, log, clock, syncDirectory: () => syncDirectory(directory), describer: this.#describer };
   }
 
   stage(node: NodeId, baseSizeBytes: number): Promise<Staging> {
@@ -65,7 +69,7 @@ class DirectoryJournal implements Journal {
       // The file first: one without a row would look like something to keep.
       await rm(staging.path, { force: true });
       this.#index.pending.deleteStaging(node);
-      await staging.close();
+      await this.#end(staging);
     });
   }
 
@@ -79,20 +83,56 @@ class DirectoryJournal implements Journal {
         await rename(staging.path, path);
       } finally {
         this.#index.pending.deleteStaging(node);
-        await staging.close();
+        await this.#end(staging);
       }
       return { path, sizeBytes: staging.sizeBytes };
     });
   }
 
+  noteMoved(node: NodeId): void {
+    this.#open.get(node)?.noteStale();
+  }
+
+  noteAllMoved(): void {
+    for (const staging of this.#open.values()) staging.noteStale();
+  }
+
   async recover(): Promise<readonly Staging[]> {
-    const stagings = await recoverStagings(this.#directory, this.#bootId, this.#context);
+    const { stagings, strays } = await recoverStagings(this.#directory, this.#bootId, this.#context);
     for (const staging of stagings) this.#open.set(staging.node, staging);
+    for (const stray of strays) this.#strays.add(stray);
     return stagings;
+  }
+
+  strays(): readonly Stray[] {
+    return [...this.#strays];
+  }
+
+  adopt(stray: Stray, node: NodeId): Promise<Staging> {
+    return this.#locks.run(node, async () => {
+      const staging = await adoptStray(this.#directory, stray, node, this.#context);
+      this.#strays.delete(stray);
+      this.#open.set(node, staging);
+      return staging;
+    });
+  }
+
+  async setAside(stray: Stray, reason: string): Promise<void> {
+    this.#strays.delete(stray);
+    const keptAs = await moveToLostAndFound(this.#directory, stray.file);
+    this.#log.error({ keptAs, path: stray.path, reason }, 'a changed file cannot be brought to the bucket; it is kept');
   }
 
   begin(action: IntentAction): number {
     return this.#index.pending.addIntent(action, this.#context.clock.nowMs());
+  }
+
+  become(id: number, action: IntentAction): void {
+    this.#index.pending.setIntent(id, action);
+  }
+
+  sync(): Promise<void> {
+    return this.#index.sync();
   }
 
   fail(id: number, error: string): void {
@@ -127,7 +167,13 @@ class DirectoryJournal implements Journal {
       }
       await staging.close();
     }
+    this.#describer.close();
     this.#open.clear();
+  }
+
+  async #end(staging: FileStaging): Promise<void> {
+    await staging.close();
+    await this.#describer.forget(staging);
   }
 
   /** File, length, row, in this order: a row promises that the file is there and as long as the content. */
@@ -147,6 +193,7 @@ class DirectoryJournal implements Journal {
     }
     const staging = new FileStaging(this.#context, file, row, { path, sizeBytes: baseSizeBytes, present: [] });
     this.#open.set(node, staging);
+    staging.noteStale();
     return staging;
   }
 }

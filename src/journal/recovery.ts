@@ -1,14 +1,20 @@
 /** What the last run left in the staging directory, and what may be made of it. */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Extents } from '../base/extents.ts';
+import type { NodeId } from '../base/ids.ts';
 import { INDEX_BATCH, type StagingRow } from '../index/contract.ts';
-import { LOST_AND_FOUND } from './contract.ts';
+import { LOST_AND_FOUND, type Stray } from './contract.ts';
+import { DESCRIPTION_SUFFIX, descriptionPath, fingerprint, isDescription, readDescription } from './description.ts';
 import { FileStaging, type StagingContext } from './staging.ts';
 
 /** Of files that were given away: their content is in the bucket. */
 export const DETACHED_SUFFIX = '.detached';
+
+/** Of the path, in the name of a file of lost+found. */
+const TELLING_CHARACTERS = 150;
 
 const BOOT_FACT = 'journal.bootId';
 
@@ -16,7 +22,7 @@ export async function recoverStagings(
   directory: string,
   bootId: string,
   context: StagingContext,
-): Promise<FileStaging[]> {
+): Promise<{ stagings: FileStaging[]; strays: Stray[] }> {
   const isSameBoot = context.index.getFact(BOOT_FACT) === bootId;
   const rows = allRows(context);
   const stagings: FileStaging[] = [];
@@ -24,9 +30,9 @@ export async function recoverStagings(
     const staging = await reopen(directory, row, isSameBoot, context);
     if (staging !== undefined) stagings.push(staging);
   }
-  await tidy(directory, new Set(rows.map((row) => row.file)), context);
+  const strays = await sortOut(directory, new Set(rows.map((row) => row.file)), bootId, context);
   context.index.setFact(BOOT_FACT, bootId);
-  return stagings;
+  return { stagings, strays };
 }
 
 /** Where the kernel does not tell, each run counts as the first after a restart: that is the careful side. */
@@ -92,24 +98,88 @@ async function restore(
   return new FileStaging(context, file, restored, { path, sizeBytes: size, present });
 }
 
-/** Files that no row knows. Empty ones were being made when the process ended. */
-async function tidy(directory: string, known: ReadonlySet<string>, { log }: StagingContext): Promise<void> {
-  for (const entry of await readdir(directory, { withFileTypes: true })) {
-    if (!entry.isFile() || known.has(entry.name)) continue;
-    const path = join(directory, entry.name);
-    if (entry.name.endsWith(DETACHED_SUFFIX) || (await stat(path)).size === 0) {
-      await unlink(path);
-    } else {
-      log.warn({ keptAs: await moveToLostAndFound(directory, entry.name) }, 'a file that nobody knows is set aside');
-    }
-  }
+export async function adoptStray(
+  directory: string,
+  stray: Stray,
+  node: NodeId,
+  context: StagingContext,
+): Promise<FileStaging> {
+  const { file: name, baseSizeBytes, createdAtMs, present } = stray;
+  const path = join(directory, name);
+  const row = { node, file: name, baseSizeBytes, createdAtMs, error: undefined, durable: undefined };
+  const file = await open(path, 'r+');
+  context.index.transaction(() => {
+    context.index.pending.putStaging(row);
+    context.index.pending.setExtents(node, present);
+  });
+  return new FileStaging(context, file, row, { path, sizeBytes: stray.sizeBytes, present });
 }
 
-async function moveToLostAndFound(directory: string, name: string): Promise<string> {
-  const keptAs = join(directory, LOST_AND_FOUND, name);
-  await mkdir(join(directory, LOST_AND_FOUND), { recursive: true, mode: 0o700 });
-  await rename(join(directory, name), keptAs);
+/** Files that no row knows. */
+async function sortOut(
+  directory: string,
+  known: ReadonlySet<string>,
+  bootId: string,
+  { log }: StagingContext,
+): Promise<Stray[]> {
+  const entries = await readdir(directory, { withFileTypes: true });
+  const names = new Set(entries.filter((entry) => entry.isFile()).map(({ name }) => name));
+  const strays: Stray[] = [];
+  for (const name of names) {
+    if (known.has(name) || isDescription(name)) continue;
+    const path = join(directory, name);
+    const found = name.endsWith(DETACHED_SUFFIX) ? 'done' : await examine(path, name, bootId);
+    if (found === 'done') await removeWithDescription(path);
+    else if (found !== 'unknown') strays.push(found);
+    else log.error({ keptAs: await moveToLostAndFound(directory, name) }, 'a file that nobody knows is set aside');
+  }
+  for (const name of names) {
+    const described = name.slice(0, name.indexOf(DESCRIPTION_SUFFIX));
+    if (isDescription(name) && (name.endsWith('.new') || !names.has(described))) await rm(join(directory, name));
+  }
+  return strays;
+}
+
+/** `done`: nothing is owed; it was being made when the process ended, or the bucket has it. */
+async function examine(path: string, file: string, bootId: string): Promise<Stray | 'done' | 'unknown'> {
+  const { size, mtimeMs } = await stat(path);
+  const description = await readDescription(path);
+  if (description === undefined) return size === 0 ? 'done' : 'unknown';
+  const isUnchanged = description.file !== undefined && description.file === (await fingerprint(path));
+  if (!description.node.dirty && isUnchanged) return 'done';
+  const isSameBoot = description.bootId === bootId;
+  const trusted = isSameBoot ? description : description.durable;
+  if (trusted === undefined) return 'unknown';
+  const baseSizeBytes = Math.min(trusted.baseSizeBytes, size);
+  const isComplete = new Extents(trusted.present).covers(0, baseSizeBytes);
+  // Where in the file something was written since then, nobody knows.
+  if (!isComplete && isSameBoot && !isUnchanged) return 'unknown';
+  const { path: name, node, createdAtMs } = description;
+  const { present } = trusted;
+  return { file, path: name, node, isComplete, sizeBytes: size, mtimeMs, baseSizeBytes, present, createdAtMs };
+}
+
+async function removeWithDescription(path: string): Promise<void> {
+  await rm(path);
+  await rm(descriptionPath(path), { force: true });
+}
+
+/** With its description, and named by it. */
+export async function moveToLostAndFound(directory: string, file: string): Promise<string> {
+  const target = join(directory, LOST_AND_FOUND);
+  await mkdir(target, { recursive: true, mode: 0o700 });
+  const description = await readDescription(join(directory, file));
+  const name = description === undefined ? file : `${file}-${tellingName(description.path)}`;
+  const keptAs = join(target, name);
+  if (description !== undefined) await rename(descriptionPath(join(directory, file)), descriptionPath(keptAs));
+  await rename(join(directory, file), keptAs);
   return keptAs;
+}
+
+/** The end of the path as one name that any file system takes. */
+function tellingName(path: string): string {
+  const name = path.replace(/[^A-Za-z0-9._-]+/g, '_');
+  return name.slice(-TELLING_CHARACTERS);
 }
 
 async function openExisting(path: string): Promise<FileHandle | undefined> {

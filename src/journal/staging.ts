@@ -6,6 +6,7 @@ import type { NodeId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { Index, StagingRow } from '../index/contract.ts';
 import { STAGING_BLOCK_BYTES, STAGING_EXTENTS_LIMIT, type Staging } from './contract.ts';
+import type { Describer } from './description.ts';
 import { RangeLock } from './range-lock.ts';
 
 /** What all staging files of a journal share. */
@@ -15,6 +16,7 @@ export interface StagingContext {
   readonly clock: Clock;
   /** Makes the names of files in the staging directory durable. */
   readonly syncDirectory: () => Promise<void>;
+  readonly describer: Describer;
 }
 
 type Range = { offset: number; lengthBytes: number };
@@ -65,6 +67,15 @@ export class FileStaging implements Staging {
 
   get node(): NodeId {
     return this.#row.node;
+  }
+
+  /** What the index knows of it. */
+  get row(): StagingRow {
+    return this.#row;
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   get fd(): number {
@@ -165,12 +176,14 @@ export class FileStaging implements Staging {
 
   async sync(): Promise<void> {
     this.#putRow({ durable: await this.#flushFile() });
+    const { describer, index } = this.#context;
+    await Promise.all([describer.describe(this, { durable: true }), index.sync()]);
     if (!this.#isNameDurable) await this.#context.syncDirectory();
     this.#isNameDurable = true;
-    await this.#context.index.sync();
   }
 
   noteUploaded(version: number): boolean {
+    this.#context.describer.noteStale(this);
     if (version !== this.#version) return false;
     this.dirty.clear();
     const { index } = this.#context;
@@ -183,6 +196,12 @@ export class FileStaging implements Staging {
 
   noteFailure(error: string): void {
     this.#putRow({ error });
+    this.#context.describer.noteStale(this);
+  }
+
+  /** To be called when its name or attributes changed, too. */
+  noteStale(): void {
+    this.#context.describer.noteStale(this);
   }
 
   hold(): () => void {
@@ -233,6 +252,7 @@ export class FileStaging implements Staging {
     this.dirty.add(from, end);
     this.#sizeBytes = Math.max(this.#sizeBytes, end);
     this.#version += 1;
+    this.#context.describer.noteStale(this);
   }
 
   #notePresent(start: number, end: number): void {
@@ -267,6 +287,7 @@ export class FileStaging implements Staging {
     this.dirty.remove(sizeBytes, Number.POSITIVE_INFINITY);
     this.#sizeBytes = sizeBytes;
     this.#version += 1;
+    this.#context.describer.noteStale(this);
     if (sizeBytes >= this.#row.baseSizeBytes) return;
     this.#putRow({ baseSizeBytes: sizeBytes });
   }
