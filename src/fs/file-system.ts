@@ -38,6 +38,7 @@ import { Namespace } from './namespace.ts';
 import { NextFiles } from './next-files.ts';
 import { type OpenFile, OpenFiles } from './open-files.ts';
 import { ReadOnlyView } from './read-only-view.ts';
+import { reclaimStrays } from './reclaim.ts';
 import { resumable } from './resent.ts';
 import { type Found, Resolver } from './resolver.ts';
 import { Retirement } from './retirement.ts';
@@ -135,6 +136,7 @@ export class FileSystem implements Operations {
   async recover(inherited: readonly OpenRecord[] | undefined): Promise<void> {
     this.#deletions.recover();
     await this.#drainer.recover(inherited && new Set(inherited.map(({ node }) => node)));
+    await reclaimStrays(this.#context);
     if (inherited === undefined) return;
     this.#retirement.inherit(this.#context.index.nodes.lastId());
     for (const record of inherited) await this.#reopen(record);

@@ -61,6 +61,7 @@ export class Retirement {
     this.#openFiles().recall(row.id);
     if (row.kind !== 'directory' && this.#isHeld(row.id)) {
       this.#context.index.nodes.detach(row.id);
+      this.#context.journal.noteMoved(row.id);
       return;
     }
     this.#bury(row);
