@@ -4,10 +4,12 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rmdir, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
+import { findMount } from '../../src/kernel/mount-table.ts';
 import { eventually, startServer, type TestServer } from './harness.ts';
 import type { LoadReport } from './load.ts';
 import { runProgram } from './syscalls.ts';
@@ -17,6 +19,8 @@ const LIMIT_MS = 60_000 + KILLS * 5_000;
 const WORKER_LIMIT_MS = 30_000;
 const STAGGER_MS = 900;
 const LOAD = join(import.meta.dirname, 'load.ts');
+/** Processes of such a server load `faulty-worker.ts`. */
+const FAULTY = { NODE_OPTIONS: `--import=${join(import.meta.dirname, 'faulty-worker.ts')}` };
 const CLI = join(import.meta.dirname, '../../src/cli/main.ts');
 
 const loads = new Set<Load>();
@@ -26,9 +30,10 @@ class Load {
   readonly #process: ChildProcess;
   #output = '';
 
-  constructor(kind: 'hot' | 'mixed', directory: string, seed: number) {
+  constructor(directory: string, words: readonly string[]) {
     this.directory = directory;
-    this.#process = spawn(process.execPath, [LOAD, kind, directory, String(seed)], {
+    const [kind = '', ...rest] = words;
+    this.#process = spawn(process.execPath, [LOAD, kind, directory, ...rest], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     this.#process.stdout?.setEncoding('utf8').on('data', (text: string) => {
@@ -37,10 +42,12 @@ class Load {
     loads.add(this);
   }
 
-  static async start(kind: 'hot' | 'mixed', server: TestServer, seed: number): Promise<Load> {
-    const directory = server.path(`${kind} ${seed}`);
+  /** `view`: where the hot files are read. */
+  static async start(kind: 'hot' | 'mixed', server: TestServer, seed: number, view?: string): Promise<Load> {
+    const name = `${kind} ${seed}`;
+    const directory = server.path(name);
     await mkdir(directory);
-    const load = new Load(kind, directory, seed);
+    const load = new Load(directory, [kind, String(seed), ...(view === undefined ? [] : [join(view, name)])]);
     await eventually(async () => expect(load.#output).toContain('started\n'), WORKER_LIMIT_MS);
     return load;
   }
@@ -125,6 +132,23 @@ describe('workers that are killed', () => {
     await server.umount();
   });
 
+  test('under hot reads in a view, and writing beside it', { timeout: LIMIT_MS }, async () => {
+    const view = await mkdtemp(join(tmpdir(), 'tsfs-view-'));
+    const server = await startServer({ options: [`ro_view=${view}`] });
+    const hot = await Load.start('hot', server, 5, view);
+    const mixed = await Load.start('mixed', server, 6);
+    await killWorkers(server);
+    for (const load of [hot, mixed]) await expectKept(server, load.directory, await load.stop());
+    // What changes after all this still reaches the kernel of the view.
+    await writeFile(server.path('later'), 'content');
+    await eventually(async () => expect(await readFile(join(view, 'later'), 'utf8')).toBe('content'), WORKER_LIMIT_MS);
+    await rename(server.path('later'), server.path('last'));
+    await eventually(async () => expect(await readdir(view)).toContain('last'), WORKER_LIMIT_MS);
+    await server.umount();
+    expect(await findMount(view)).toBeUndefined();
+    await rmdir(view);
+  });
+
   test('under mixed writing', { timeout: LIMIT_MS }, async () => {
     const server = await startServer();
     const running = await Promise.all([2, 3].map((seed) => Load.start('mixed', server, seed)));
@@ -166,6 +190,32 @@ test('a worker that hangs is replaced', { timeout: 90_000 }, async () => {
   expect(status.pid).not.toBe(hung);
   expect(status.guardian.lastRestart).toBe('it did not answer for 3 s');
   await server.umount();
+});
+
+describe('a request that workers die of', () => {
+  test('by a crash: it gets EIO, and nothing else does', { timeout: 90_000 }, async () => {
+    const server = await startServer({ environment: FAULTY });
+    await writeFile(server.path('file'), 'content');
+    const load = await Load.start('mixed', server, 7);
+    await expect(stat(server.path('crash'))).rejects.toMatchObject({ code: 'EIO' });
+    await expectKept(server, load.directory, await load.stop());
+    expect(server.log).toContain('workers broke down one after the other with this request: it gets EIO');
+    expect(server.log).toContain('"operation":"LOOKUP"');
+    const { guardian } = await statusOf(server);
+    expect(guardian).toMatchObject({ restarts: 3, lastRestart: 'it ended with status 70' });
+    await server.umount();
+  });
+
+  test('by an endless loop: files in use are read all the while', { timeout: 120_000 }, async () => {
+    process.env.TSFS_WATCHDOG_MS = '3000';
+    const server = await startServer({ environment: FAULTY });
+    const load = await Load.start('hot', server, 8);
+    await expect(stat(server.path('spin'))).rejects.toMatchObject({ code: 'EIO' });
+    await expectKept(server, load.directory, await load.stop());
+    const { guardian } = await statusOf(server);
+    expect(guardian).toMatchObject({ restarts: 3, lastRestart: 'it did not answer for 3 s' });
+    await server.umount();
+  });
 });
 
 test('workers that end at once again and again: the mount is taken away', { timeout: 120_000 }, async () => {

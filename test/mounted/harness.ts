@@ -25,6 +25,8 @@ export interface ServerOptions {
    * inherited, which flushes them, while spawn(2) blocks this process, and with it the proxy.
    */
   readonly direct?: boolean;
+  /** Of the daemon, beside that of this process. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 const CLI = join(import.meta.dirname, '../../src/cli/main.ts');
@@ -54,6 +56,7 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
     proxy: await startProxy({ upstream: testServer().endpoint }),
     options: options.options ?? [],
     direct: options.direct ?? false,
+    environment: options.environment ?? {},
     endsWithTest: isInTest,
   });
   servers.add(server);
@@ -68,6 +71,7 @@ interface ServerParts {
   readonly proxy: FaultProxy;
   readonly direct: boolean;
   readonly options: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
   readonly endsWithTest: boolean;
 }
 
@@ -111,7 +115,7 @@ export class TestServer {
 
   /** `options` come after the server's own, and win. */
   async mount(options: readonly string[] = []): Promise<void> {
-    const { directory, bucket, proxy, direct } = this.#parts;
+    const { directory, bucket, proxy, direct, environment } = this.#parts;
     const { endpoint, accessKeyId, secretAccessKey } = testServer();
     const all = [
       `url=${direct ? endpoint : proxy.endpoint}`,
@@ -126,7 +130,7 @@ export class TestServer {
     // The kernel ends the daemon when this process dies, however it dies; with the daemon, its mount stops answering.
     const daemon = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, ...command], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, AWSACCESSKEYID: accessKeyId, AWSSECRETACCESSKEY: secretAccessKey },
+      env: { ...process.env, ...environment, AWSACCESSKEYID: accessKeyId, AWSSECRETACCESSKEY: secretAccessKey },
     });
     this.#daemon = daemon;
     const mark = this.#log.length;

@@ -1,6 +1,7 @@
 /**
  * A load for tests that disturb a mount, as a process of its own: it waits in system calls. Any call that fails, and any byte that is
- * wrong, is reported. `node load.ts hot|mixed DIRECTORY SEED`, until SIGTERM; then one line of JSON, a `LoadReport`.
+ * wrong, is reported. `node load.ts hot|mixed DIRECTORY SEED [VIEW]`, until SIGTERM; then one line of JSON, a `LoadReport`. Hot files are read in
+ * VIEW, where the same directory shows.
  */
 import { createHash } from 'node:crypto';
 import {
@@ -36,7 +37,7 @@ const HOT_BYTES = 40_000;
 const NAMES = 12;
 const MAX_FAILURES = 20;
 
-const [, , kind = '', directory = '', seed = '0'] = process.argv;
+const [, , kind = '', directory = '', seed = '0', view = directory] = process.argv;
 const failures: string[] = [];
 const files: Record<string, string> = {};
 let rounds = 0;
@@ -77,11 +78,11 @@ const hotContents = new Map<string, Buffer>();
 
 function prepareHot(): void {
   for (let i = 0; i < HOT_FILES; i += 1) {
-    const path = join(directory, `image ${i}.jpg`);
+    const name = `image ${i}.jpg`;
     const bytes = content(HOT_BYTES);
-    writeFileSync(path, bytes);
-    hotContents.set(path, bytes);
-    files[`image ${i}.jpg`] = digest(bytes);
+    writeFileSync(join(directory, name), bytes);
+    hotContents.set(join(view, name), bytes);
+    files[name] = digest(bytes);
   }
 }
 
