@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
-const SUPPORT = fileURLToPath(new URL('support', import.meta.url));
+const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
+const SUPPORT = 'test/kernel/support';
 const LIMIT_MS = 30_000;
 const NOBODY = 65534;
 
@@ -23,16 +24,9 @@ afterEach(() => rmSync(root, { recursive: true }));
 
 /** Mounts live in the namespace of the command, so none can be left behind. */
 async function asNobody(mountPoint: string, ...more: string[]): Promise<Record<string, unknown>> {
-  const program = join(SUPPORT, 'user-mount.ts');
-  const args = [
-    join(root, 'device'),
-    process.execPath,
-    program,
-    join(root, 'scratch'),
-    join(root, mountPoint),
-    ...more,
-  ];
-  const { stdout } = await promisify(execFile)('sh', [join(SUPPORT, 'as-nobody.sh'), ...args], {
+  const program = [process.execPath, CHECKOUT, join(SUPPORT, 'user-mount.ts')];
+  const args = [join(root, 'device'), ...program, join(root, 'scratch'), join(root, mountPoint), ...more];
+  const { stdout } = await promisify(execFile)('sh', [join(CHECKOUT, SUPPORT, 'as-nobody.sh'), ...args], {
     timeout: LIMIT_MS,
     killSignal: 'SIGKILL',
   });
