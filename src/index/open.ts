@@ -5,11 +5,12 @@ import type { Logger } from '../base/log.ts';
 import { Checkpointer } from './checkpoint.ts';
 import { SqliteContents } from './contents.ts';
 import { type Index, IndexError } from './contract.ts';
-import { damageOf, hasCode } from './damage.ts';
+import { damageOf, hasCode, lookThrough } from './damage.ts';
 import { SqliteFacts } from './facts.ts';
 import { SqliteNodes } from './nodes.ts';
 import { SqliteOpens } from './opens.ts';
 import { SqlitePending } from './pending.ts';
+import { salvage, setAside, skipUsedIds } from './rebuild.ts';
 import { migrate } from './schema.ts';
 import { inTransaction } from './transaction.ts';
 import { WalSync } from './wal-sync.ts';
@@ -20,6 +21,10 @@ export interface IndexOptions {
   readonly log: Logger;
   /** The write-ahead log is cut back when it is larger. Also what a start after a crash has to read at most, about. */
   readonly walLimitBytes?: number;
+  /**
+   * A damaged index, or one of a newer version, is set aside, and a new one made in its place. Small ones are looked through before they are used.
+   */
+  readonly rebuild?: boolean;
 }
 
 const WAL_LIMIT_BYTES = 32 * 1024 * 1024;
@@ -39,14 +44,39 @@ export function openIndex(options: IndexOptions): Index {
   mkdirSync(dirname(options.path), { recursive: true, mode: 0o700 });
   const lock = takeLock(options.path);
   try {
-    return openLocked(options, lock);
+    return openOrRebuild(options, lock);
   } catch (error) {
     lock.close();
-    throw damageOf(options.path, error) ?? error;
+    throw error;
   }
 }
 
-function openLocked(options: IndexOptions, lock: Database.Database): Index {
+function openOrRebuild(options: IndexOptions, lock: Database.Database): Index {
+  const { path, rebuild = false } = options;
+  try {
+    return openLocked(options, lock, () => undefined);
+  } catch (error) {
+    const damage = damageOf(path, error);
+    if (!rebuild || damage === undefined) throw damage ?? error;
+    return remake(options, lock, damage);
+  }
+}
+
+function remake(options: IndexOptions, lock: Database.Database, reason: IndexError): Index {
+  const { log, path } = options;
+  const keptAs = setAside(path);
+  log.error({ error: reason, keptAs }, 'the index is made anew from the bucket; what was staged is kept');
+  return openLocked(options, lock, (db) => {
+    const nowMs = Date.now();
+    skipUsedIds(db, nowMs);
+    for (const action of salvage(keptAs, db, nowMs).lost) {
+      log.error({ action }, 'a rename was under way: the bucket may have both names');
+    }
+  });
+}
+
+/** `prepare` is given the database when it has its tables. */
+function openLocked(options: IndexOptions, lock: Database.Database, prepare: (db: Database.Database) => void): Index {
   const { path, log } = options;
   const isNew = createPrivate(path);
   const db = new Database(path, { timeout: BUSY_TIMEOUT_MS });
@@ -56,13 +86,10 @@ function openLocked(options: IndexOptions, lock: Database.Database): Index {
     db.pragma('wal_autocheckpoint = 0');
     db.pragma(`cache_size = -${CACHE_KIB}`);
     db.pragma('temp_store = MEMORY');
+    if (options.rebuild === true && !isNew) lookThrough(db);
     migrate(db);
-    const tables = {
-      nodes: new SqliteNodes(db),
-      contents: new SqliteContents(db),
-      pending: new SqlitePending(db),
-      opens: new SqliteOpens(db),
-    };
+    const tables = prepareTables(db);
+    prepare(db);
     flushNow(`${path}-wal`);
     if (isNew) flushNow(dirname(path));
     const settings = { path, walLimitBytes: options.walLimitBytes ?? WAL_LIMIT_BYTES };
@@ -75,10 +102,20 @@ function openLocked(options: IndexOptions, lock: Database.Database): Index {
   }
 }
 
+/** Throws SqliteError SQLITE_ERROR when the tables are not what the version of the database says. */
+function prepareTables(db: Database.Database): Pick<Index, 'nodes' | 'contents' | 'pending' | 'opens'> {
+  return {
+    nodes: new SqliteNodes(db),
+    contents: new SqliteContents(db),
+    pending: new SqlitePending(db),
+    opens: new SqliteOpens(db),
+  };
+}
+
 function assemble(
   db: Database.Database,
   lock: Database.Database,
-  tables: Pick<Index, 'nodes' | 'contents' | 'pending' | 'opens'>,
+  tables: ReturnType<typeof prepareTables>,
   walSync: WalSync,
   checkpointer: Checkpointer,
 ): Index {
