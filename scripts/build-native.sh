@@ -19,6 +19,14 @@ if ! command -v "$compiler" >/dev/null 2>&1; then
   echo "tsfs: $compiler was not found. Install a C++17 compiler (Debian, Ubuntu: apt-get install g++)." >&2
   exit 1
 fi
+if [ -n "$sanitize" ]; then
+  runtime=$([ "$sanitize" = thread ] && echo libtsan.so || echo libasan.so)
+  # A compiler that does not have the file prints the bare name.
+  if [ "$("$compiler" -print-file-name="$runtime")" = "$runtime" ]; then
+    echo "tsfs: $compiler has no $runtime. Install it (Debian, Ubuntu: it comes with apt-get install g++; Fedora: dnf install ${runtime%.so})." >&2
+    exit 1
+  fi
+fi
 if [ ! -f "$headers/node_api.h" ]; then
   echo "tsfs: $headers is missing. Run npm install first." >&2
   exit 1

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/log.ts';
 import { Opcode } from '../../src/kernel/protocol.ts';
 import { type KernelSession, startSession } from '../../src/kernel/session.ts';
+import { fuzzRuns } from '../support/fuzz.ts';
 import { FakeKernel } from './support/fake-kernel.ts';
 import { stubOperations } from './support/stub-operations.ts';
 
@@ -42,7 +43,7 @@ const piece = fc.oneof(
 const body = fc.array(piece, { maxLength: 12 }).map((pieces) => Buffer.concat(pieces));
 const opcode = fc.oneof({ weight: 9, arbitrary: fc.integer({ min: 0, max: 64 }) }, { weight: 1, arbitrary: fc.nat() });
 
-test('whatever a request holds, it is answered exactly once', { timeout: 60_000 }, async () => {
+test('whatever a request holds, it is answered exactly once', { timeout: 3_600_000 }, async () => {
   let unique = 0n;
   await fc.assert(
     fc.asyncProperty(opcode, fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }), body, async (code, node, bytes) => {
@@ -58,7 +59,7 @@ test('whatever a request holds, it is answered exactly once', { timeout: 60_000 
       const marker = await kernel.ask({ opcode: Opcode.STATFS, unique });
       expect(marker).toMatchObject({ unique, error: 0 });
     }),
-    { numRuns: 3000 },
+    fuzzRuns(3000),
   );
   expect(session.status().inFlight).toBe(0);
 });

@@ -1,0 +1,32 @@
+/** `npm run test:sanitize`: the kernel driver and some of the mounted tests under both sanitizers. */
+import { announceServer } from '../support/buckets.ts';
+import { startRgw } from '../support/rgw.ts';
+import { runUnder, type Sanitizer } from './sanitizer.ts';
+
+const SANITIZERS: readonly Sanitizer[] = ['address', 'thread'];
+const PARTS = [
+  ['--project', 'unit', 'test/kernel', 'test/fuzz/native.test.ts', 'test/fuzz/wire.test.ts'],
+  ['--project', 'mounted', 'test/kernel/driver.mounted.test.ts', 'test/kernel/hot-table.mounted.test.ts'],
+  ['--project', 'mounted', 'test/mounted/hot.test.ts', 'test/mounted/semantics.test.ts'],
+];
+const PART_LIMIT_MS = 900_000;
+
+// Not under the sanitizer itself: it is no part of this.
+const gateway = await startRgw();
+announceServer(gateway);
+let failures = 0;
+try {
+  for (const sanitizer of SANITIZERS) {
+    for (const part of PARTS) {
+      const { status, output, reports } = await runUnder(sanitizer, part, PART_LIMIT_MS);
+      const isGood = status === 0 && reports === '';
+      console.log(`${sanitizer} ${part.slice(2).join(' ')}: ${isGood ? 'good' : 'FAILED'}`);
+      if (isGood) continue;
+      failures += 1;
+      console.log(`${output.slice(-20_000)}\n${reports.slice(0, 20_000)}`);
+    }
+  }
+} finally {
+  await gateway.stop();
+}
+process.exitCode = failures === 0 ? 0 : 1;
