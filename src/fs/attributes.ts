@@ -8,7 +8,7 @@ import type { Committer } from './committer.ts';
 import type { Contents } from './content.ts';
 import type { FsContext } from './context.ts';
 import { FsError } from './errors.ts';
-import { EMPTY_BODY } from './namespace.ts';
+import { EMPTY_BODY } from './markers.ts';
 import type { OpenFile, OpenFiles } from './open-files.ts';
 import type { Resolver } from './resolver.ts';
 import { type Tree, withoutPrivileges } from './tree.ts';

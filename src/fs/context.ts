@@ -4,6 +4,7 @@
  * wire bytes; it is testable without FUSE, because its operations are plain methods.
  */
 import type { Clock } from '../base/clock.ts';
+import type { NodeId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { BlockCache } from '../cache/contract.ts';
 import type { Beliefs } from '../freshness/beliefs.ts';
@@ -52,4 +53,12 @@ export interface FsContext {
   notifier: Notifier;
   /** Read-only views of this mount: their kernels are told, besides, what is changed here. The main mount's knows that by itself. */
   views: Notifier;
+  /** The index cannot be read: this process will not get far. */
+  readonly noteIndexDamage: () => void;
+}
+
+/** A name, and its directory's listing, have changed here. */
+export function tellViews({ views }: FsContext, parent: NodeId, name: string): void {
+  views.invalidateEntry(parent, name);
+  views.invalidateNode(parent, 0, 0);
 }

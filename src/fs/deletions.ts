@@ -3,117 +3,121 @@
  * answer comes once the intent is journaled, so that hundreds of deletes share a request: until it is done the name stays gone here, and
  * nothing is written to its key.
  */
+import { faultPoint } from '../base/fault-points.ts';
 import type { NodeId } from '../base/ids.ts';
 import { Semaphore } from '../base/semaphore.ts';
-import { isStoreError } from '../store/contract.ts';
+import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
+import { isRefusal } from './errors.ts';
 
 /** Unlinks that follow each other sooner are a burst. */
 const BURST_GAP_MS = 50;
-const FIRST_PAUSE_MS = 1_000;
-const LONGEST_PAUSE_MS = 60_000;
 /** Deletes under way at once; further ones wait. Also the most that a crash leaves to be finished. */
 const MAX_PENDING = 2000;
 
 export interface DeletedName {
   readonly key: string;
+  readonly etag: string;
   readonly parent: NodeId;
   readonly name: string;
 }
 
 export class Deletions {
   readonly #context: FsContext;
-  readonly #pending = new Map<string, Promise<void>>();
+  readonly #backlog: Backlog;
   readonly #slots = new Semaphore(MAX_PENDING);
   #lastAtMs = Number.NEGATIVE_INFINITY;
   /** The last one failed: whoever deletes next is told. */
   #isFailing = false;
 
-  constructor(context: FsContext) {
+  constructor(context: FsContext, backlog: Backlog) {
     this.#context = context;
-  }
-
-  /** Whether the bucket may still have an object under this key that is gone here. */
-  isPending(key: string): boolean {
-    return this.#pending.has(key);
-  }
-
-  /** Resolves when the key may be written to. */
-  async settled(key: string): Promise<void> {
-    await this.#pending.get(key);
-  }
-
-  /** Resolves when nothing below the prefix is waiting to be deleted. */
-  async settledBelow(prefix: string): Promise<void> {
-    await Promise.all([...this.#pending].filter(([key]) => key.startsWith(prefix)).map(([, done]) => done));
+    this.#backlog = backlog;
   }
 
   /** Goes on with what an earlier run had begun. Before anybody looks: the names stay gone until it is done. */
   recover(): void {
     for (const { id, action } of this.#context.journal.unfinished()) {
       if (action.kind !== 'delete') continue;
-      const { key } = action;
-      const done = this.#untilDone(key, id).then(() => {
-        this.#pending.delete(key);
-      });
-      this.#pending.set(key, done);
+      const { key, etag } = action;
+      void this.#backlog.pursue(
+        this.#chore(id, key, () => this.#context.mover.deleteVersion(key, etag)),
+        0,
+      );
     }
   }
 
   /** Call when the index is about to take the name away, holding the node's lock. */
   async delete(deleted: DeletedName): Promise<void> {
-    const nowMs = this.#context.clock.monotonicMs();
+    const { mover, journal, clock } = this.#context;
+    const { key, etag } = deleted;
+    const nowMs = clock.monotonicMs();
     const isBurst = nowMs - this.#lastAtMs < BURST_GAP_MS;
     this.#lastAtMs = nowMs;
-    if (!isBurst || this.#isFailing) return this.#once(deleted);
+    if (!isBurst || this.#isFailing) {
+      // One request, done or not: a crash leaves nothing to be finished, and after an error the name stays.
+      await this.#noting(() => mover.delete(key));
+      faultPoint('unlink.deleted');
+      return;
+    }
     await this.#slots.acquire();
-    const { key, parent, name } = deleted;
-    const { journal, beliefs } = this.#context;
-    const done = this.#untilDone(key, journal.begin({ kind: 'delete', key })).then((isDone) => {
-      // A listing that began before this still shows the name.
-      if (isDone) beliefs.noteRemoved(parent, name);
-      this.#slots.release();
-      this.#pending.delete(key);
-    });
-    this.#pending.set(key, done);
+    // No fsync: as with any unlink(2), a crash of the machine may bring the name back.
+    const intent = journal.begin({ kind: 'delete', key, etag });
+    faultPoint('burst.begun');
+    void this.#pursue(intent, deleted, () => undefined).then(() => this.#slots.release());
   }
 
-  /** The caller waits, and has the error. */
-  async #once({ key }: DeletedName): Promise<void> {
-    const { journal, mover } = this.#context;
-    const intent = journal.begin({ kind: 'delete', key });
-    try {
-      await mover.delete(key);
-      this.#isFailing = false;
-    } finally {
-      // After an error the name stays, and nothing may happen to it later.
-      journal.done(intent);
-    }
+  /**
+   * For an intent that has become the delete of what was moved away, in the same transaction as the move. Resolves when the bucket has done it, or
+   * will; rejects when it refuses, and the intent is removed then.
+   */
+  async finish(intent: number, moved: DeletedName): Promise<void> {
+    const { promise, reject } = Promise.withResolvers<never>();
+    promise.catch(() => undefined); // Nobody waits for it any more when it comes later.
+    void this.#pursue(intent, moved, reject);
+    // What fails for now goes on in the background.
+    await Promise.race([this.#backlog.settle(intent).catch(() => undefined), promise]);
   }
 
-  /** The caller has its answer: goes on until the bucket has done it, or refuses for good: false. Never rejects. */
-  async #untilDone(key: string, intent: number): Promise<boolean> {
-    const { journal, mover, log } = this.#context;
-    let isDone = false;
-    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)) {
+  /** Never rejects. */
+  #pursue(
+    intent: number,
+    { key, etag, parent, name }: DeletedName,
+    onRefusal: (error: unknown) => void,
+  ): Promise<void> {
+    const { mover, beliefs } = this.#context;
+    let attempts = 0;
+    const attempt = async () => {
+      attempts += 1;
       try {
-        await mover.delete(key);
-        this.#isFailing = false;
-        isDone = true;
-        break;
+        // Later attempts: somebody else may have written to the key meanwhile.
+        await (attempts === 1 ? mover.delete(key) : mover.deleteVersion(key, etag));
       } catch (error) {
-        this.#isFailing = true;
-        const isTransient = isStoreError(error, 'Throttled', 'Unavailable', 'Timeout', 'Transport');
-        log.error(
-          { key, error: String(error) },
-          isTransient ? 'could not delete yet' : 'could not delete; the name comes back',
-        );
-        if (!isTransient) break;
-        journal.fail(intent, String(error));
-        await new Promise((resolve) => setTimeout(resolve, pauseMs).unref());
+        if (isRefusal(error)) onRefusal(error);
+        throw error;
       }
+      // A listing that began before this still shows the name.
+      beliefs.noteRemoved(parent, name);
+    };
+    return this.#backlog.pursue(this.#chore(intent, key, attempt), 0);
+  }
+
+  #chore(intent: number, key: string, run: () => Promise<void>) {
+    const attempt = async () => {
+      await this.#noting(run);
+      faultPoint('burst.deleted');
+      this.#context.journal.done(intent);
+    };
+    return { intent, hidden: { kind: 'key', key }, attempt } as const;
+  }
+
+  async #noting(attempt: () => Promise<void>): Promise<void> {
+    try {
+      await attempt();
+      this.#isFailing = false;
+    } catch (error) {
+      this.#isFailing = true;
+      throw error;
     }
-    journal.done(intent);
-    return isDone;
   }
 }

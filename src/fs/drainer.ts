@@ -4,8 +4,8 @@
  */
 import { timespecFromMs } from '../base/clock.ts';
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
-import { INDEX_BATCH, type IntentRow, type NodeRow, type StagingRow } from '../index/contract.ts';
-import { isStoreError } from '../store/contract.ts';
+import { INDEX_BATCH, type NodeRow, type StagingRow } from '../index/contract.ts';
+import type { Backlog } from './backlog.ts';
 import type { Committer } from './committer.ts';
 import type { FsContext } from './context.ts';
 import type { OpenFiles } from './open-files.ts';
@@ -14,8 +14,6 @@ const FIRST_PAUSE_MS = 2_000;
 const LONGEST_PAUSE_MS = 120_000;
 const LOOK_EVERY_MS = 1_000;
 const PARALLEL = 4;
-/** Longest time until all requests that an earlier process left have come again. */
-const RESEND_LIMIT_MS = 30_000;
 
 export interface DrainReport {
   readonly uploaded: number;
@@ -32,14 +30,16 @@ export class Drainer {
   readonly #context: FsContext;
   readonly #committer: Committer;
   readonly #openFiles: OpenFiles;
+  readonly #backlog: Backlog;
   readonly #retries = new Map<NodeId, Retry>();
   #timer: NodeJS.Timeout | undefined;
   #isLooking = false;
 
-  constructor(context: FsContext, committer: Committer, openFiles: OpenFiles) {
+  constructor(context: FsContext, committer: Committer, openFiles: OpenFiles, backlog: Backlog) {
     this.#context = context;
     this.#committer = committer;
     this.#openFiles = openFiles;
+    this.#backlog = backlog;
   }
 
   /**
@@ -57,7 +57,6 @@ export class Drainer {
       await journal.discard(staging.node);
     }
     this.#dropUnstaged();
-    if (open !== undefined) this.#believeInMoved();
     const root = index.nodes.get(ROOT_NODE_ID);
     if (root?.mtime.sec === 0) index.nodes.update(ROOT_NODE_ID, { mtime: timespecFromMs(clock.nowMs()) });
   }
@@ -67,7 +66,6 @@ export class Drainer {
     this.#timer = setInterval(() => void this.#look(), LOOK_EVERY_MS);
     this.#timer.unref();
     if (continues) return;
-    void this.#finishIntents();
     void this.#buryDetached();
   }
 
@@ -77,7 +75,8 @@ export class Drainer {
 
   /** Tries everything once more, now. */
   async drain(onProgress: (left: number) => void): Promise<DrainReport> {
-    const failed: { name: string; error: string }[] = [];
+    // What was begun with names first: it may be in the way of uploads.
+    const failed: { name: string; error: string }[] = [...(await this.#backlog.drain())];
     let uploaded = 0;
     const rows = this.#owed();
     let left = rows.length;
@@ -89,18 +88,6 @@ export class Drainer {
       onProgress(left);
     });
     return { uploaded, failed };
-  }
-
-  /**
-   * The mount goes on: what was being renamed is under both names in the bucket, or under the new one alone, until the kernel sends that request
-   * again. No listing may take its row away meanwhile.
-   */
-  #believeInMoved(): void {
-    const { journal, index, clock } = this.#context;
-    for (const { action } of journal.unfinished()) {
-      if (action.kind === 'delete') continue;
-      index.nodes.update(action.node, { validatedAtMs: clock.nowMs() + RESEND_LIMIT_MS });
-    }
   }
 
   /** A crash between the row of a new file and its staging file leaves a row that nothing stands behind. */
@@ -175,43 +162,6 @@ export class Drainer {
       for (const row of queue) await task(row);
     };
     await Promise.all(Array.from({ length: PARALLEL }, worker));
-  }
-
-  async #finishIntents(): Promise<void> {
-    const { journal, log } = this.#context;
-    for (const intent of journal.unfinished().filter(({ action }) => action.kind !== 'delete')) {
-      try {
-        await this.#finish(intent);
-        journal.done(intent.id);
-        log.info({ action: intent.action }, 'finished what an earlier run had begun');
-      } catch (error) {
-        journal.fail(intent.id, String(error));
-        log.error(
-          { action: intent.action, error: String(error) },
-          'could not finish what an earlier run had begun; trying again at the next start',
-        );
-      }
-    }
-  }
-
-  /** Forward only: what was acknowledged to nobody may still be completed, and a half rename must not stay. */
-  async #finish({ action }: IntentRow): Promise<void> {
-    const { mover, store } = this.#context;
-    // Taken over by `Deletions`.
-    if (action.kind === 'delete') return;
-    if (action.kind === 'renameTree') {
-      await mover.moveTree(action.fromPrefix, action.toPrefix);
-      return;
-    }
-    try {
-      const head = await store.head(action.fromKey);
-      if (head.etag !== action.etag) return;
-      await mover.copy(action.fromKey, action.toKey, head, undefined);
-      await mover.delete(action.fromKey);
-    } catch (error) {
-      // Gone already: the crash came after the last step.
-      if (!isStoreError(error, 'NotFound')) throw error;
-    }
   }
 }
 

@@ -52,6 +52,16 @@ export function isOutage(error: unknown): boolean {
   );
 }
 
+/** The store will not do it, however often it is asked. */
+export function isRefusal(error: unknown): boolean {
+  return isStoreError(error, 'AccessDenied', 'InvalidRequest', 'NotSupported');
+}
+
+/** The answer was lost: what was asked for may have been done. */
+export function isUncertain(error: unknown): boolean {
+  return isStoreError(error, 'Unavailable', 'Timeout', 'Transport', 'Aborted');
+}
+
 export function errnoOf(error: unknown): number {
   return errnoNumbers[errnoNameOf(error)] ?? constants.errno.EIO;
 }

@@ -4,6 +4,7 @@ import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import { KeyedLock, SharedLock } from '../base/locks.ts';
 import { Revalidator, type RevalidatorOptions } from '../freshness/revalidator.ts';
 import type { NodeKind, NodeRow } from '../index/contract.ts';
+import { isDamage } from '../index/damage.ts';
 import type {
   AttributeChange,
   AttributesReply,
@@ -23,6 +24,7 @@ import type {
   WritePayload,
 } from '../kernel/contract.ts';
 import { AttributeChanges } from './attributes.ts';
+import { Backlog } from './backlog.ts';
 import { Committer } from './committer.ts';
 import { Completer } from './completer.ts';
 import { Contents } from './content.ts';
@@ -33,12 +35,14 @@ import { Drainer } from './drainer.ts';
 import { errnoOf, FsError } from './errors.ts';
 import { HotFiles } from './hot-files.ts';
 import { Lister, type ListerCounts } from './lister.ts';
+import { Markers } from './markers.ts';
 import { MAX_NAME_BYTES } from './names.ts';
 import { Namespace } from './namespace.ts';
 import { NextFiles } from './next-files.ts';
 import { type OpenFile, OpenFiles } from './open-files.ts';
 import { ReadOnlyView } from './read-only-view.ts';
 import { reclaimStrays } from './reclaim.ts';
+import { Renames } from './renames.ts';
 import { resumable } from './resent.ts';
 import { type Found, Resolver } from './resolver.ts';
 import { Retirement } from './retirement.ts';
@@ -72,6 +76,7 @@ export class FileSystem implements Operations {
   readonly #tree: Tree;
   readonly #openFiles: OpenFiles;
   readonly #retirement: Retirement;
+  readonly #backlog: Backlog;
   readonly #deletions: Deletions;
   readonly #lister: Lister;
   readonly #resolver: Resolver;
@@ -81,6 +86,7 @@ export class FileSystem implements Operations {
   readonly #drainer: Drainer;
   readonly #revalidator: Revalidator;
   readonly #namespace: Namespace;
+  readonly #renames: Renames;
   readonly #attributes: AttributeChanges;
   readonly #directories: Directories;
   readonly #nextFiles: NextFiles;
@@ -92,10 +98,12 @@ export class FileSystem implements Operations {
     this.#openFiles = new OpenFiles((file) => this.#committer.settle(file));
     this.#hotFiles = new HotFiles(context, this.#tree, this.#openFiles);
     this.#retirement = new Retirement(context, () => this.#openFiles);
-    const deletions = new Deletions(context);
+    const backlog = new Backlog(context);
+    this.#backlog = backlog;
+    const deletions = new Deletions(context, backlog);
     this.#deletions = deletions;
-    this.#lister = new Lister(context, this.#tree, this.#retirement, deletions);
-    this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, deletions, (id) =>
+    this.#lister = new Lister(context, this.#tree, this.#retirement, backlog);
+    this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, backlog, (id) =>
       this.#completer.want(id),
     );
     this.#completer = new Completer(context, this.#resolver);
@@ -106,19 +114,22 @@ export class FileSystem implements Operations {
       resolver: this.#resolver,
       contents: this.#contents,
       openFiles: this.#openFiles,
+      backlog,
       deletions,
+      markers: new Markers(context, this.#tree, backlog),
       retirement: this.#retirement,
       nodeLocks: new KeyedLock<NodeId>(),
       keyGate: new SharedLock(),
     };
     this.#committer = new Committer(parts);
-    this.#drainer = new Drainer(context, this.#committer, this.#openFiles);
+    this.#drainer = new Drainer(context, this.#committer, this.#openFiles, backlog);
     this.#revalidator = new Revalidator(context.clock, context.log, revalidation(context), {
       remainingMs: (id) => this.#renewableMs(id),
       revalidate: (id) => this.#resolver.revalidate(id),
       refreshDirectory: (id) => this.#lister.refreshIfSmall(id),
     });
     this.#namespace = new Namespace(parts);
+    this.#renames = new Renames(parts);
     this.#attributes = new AttributeChanges({ ...parts, committer: this.#committer });
     this.#nextFiles = new NextFiles(context, this.#resolver, this.#contents);
     this.#directories = new Directories(context, this.#tree, this.#lister, (row) =>
@@ -135,6 +146,7 @@ export class FileSystem implements Operations {
    */
   async recover(inherited: readonly OpenRecord[] | undefined): Promise<void> {
     this.#deletions.recover();
+    this.#renames.recover(inherited !== undefined);
     await this.#drainer.recover(inherited && new Set(inherited.map(({ node }) => node)));
     await reclaimStrays(this.#context);
     if (inherited === undefined) return;
@@ -187,6 +199,8 @@ export class FileSystem implements Operations {
     this.#completer.close();
     this.#revalidator.close();
     this.#drainer.close();
+    this.#renames.close();
+    this.#backlog.close();
   }
 
   lookup(_caller: Caller, parent: NodeId, name: string): Entry | NegativeEntry | Promise<Entry | NegativeEntry> {
@@ -274,7 +288,7 @@ export class FileSystem implements Operations {
 
   rename(caller: Caller, from: NodeId, name: string, to: NodeId, newName: string, flags: RenameFlags): Promise<void> {
     this.#checkWritable();
-    const move = () => this.#namespace.rename(from, name, to, newName, { ...flags, isResent: caller.isResent });
+    const move = () => this.#renames.rename(from, name, to, newName, { ...flags, isResent: caller.isResent });
     return resumable(caller, 'ENOENT', move, async () => {
       await this.#resolver.need(to, newName);
     });
@@ -454,6 +468,7 @@ export class FileSystem implements Operations {
   }
 
   errnoOf(error: unknown): number {
+    if (isDamage(error)) this.#context.noteIndexDamage();
     return errnoOf(error);
   }
 

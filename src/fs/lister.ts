@@ -4,8 +4,8 @@ import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import { SingleFlight } from '../base/locks.ts';
 import type { ListedName, NodeRow, Sweep } from '../index/contract.ts';
 import type { ListedObject } from '../store/contract.ts';
+import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
-import type { Deletions } from './deletions.ts';
 import { FsError } from './errors.ts';
 import { type ParsedPage, parseListing } from './names.ts';
 import type { Retirement } from './retirement.ts';
@@ -53,12 +53,12 @@ export class Lister {
   readonly #context: FsContext;
   readonly #tree: Tree;
   readonly #retirement: Retirement;
-  readonly #deletions: Deletions;
+  readonly #backlog: Backlog;
   readonly #flights = new SingleFlight<NodeId, boolean>();
   readonly #jobs = new Map<NodeId, ListingJob>();
 
-  constructor(context: FsContext, tree: Tree, retirement: Retirement, deletions: Deletions) {
-    this.#deletions = deletions;
+  constructor(context: FsContext, tree: Tree, retirement: Retirement, backlog: Backlog) {
+    this.#backlog = backlog;
     this.#context = context;
     this.#tree = tree;
     this.#retirement = retirement;
@@ -144,7 +144,7 @@ export class Lister {
     const { beliefs, index, notifier } = this.#context;
     const prefix = this.#tree.prefixOf(directory);
     const isGone = ({ name }: ListedName) =>
-      beliefs.wasRemovedSince(directory, name, startedAtMs) || this.#deletions.isPending(prefix + name);
+      beliefs.wasRemovedSince(directory, name, startedAtMs) || this.#backlog.isPending(prefix + name);
     const names = parsed.names.filter((entry) => !isGone(entry));
     const { replacements, added } = index.nodes.applyListing(directory, names, startedAtMs);
     for (const { name, oldId } of replacements) {

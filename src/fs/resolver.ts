@@ -7,8 +7,8 @@ import { type ContentId, type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import { SingleFlight } from '../base/locks.ts';
 import type { NodeFields, NodeRow } from '../index/contract.ts';
 import { isStoreError, type ObjectHead } from '../store/contract.ts';
+import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
-import type { Deletions } from './deletions.ts';
 import { FsError, isOutage } from './errors.ts';
 import type { Lister } from './lister.ts';
 import { decodeAttributes } from './metadata.ts';
@@ -29,7 +29,7 @@ export class Resolver {
   readonly #tree: Tree;
   readonly #lister: Lister;
   readonly #retirement: Retirement;
-  readonly #deletions: Deletions;
+  readonly #backlog: Backlog;
   readonly #asking = new SingleFlight<string, void>();
   readonly #completing = new SingleFlight<NodeId, NodeRow>();
   readonly #wantMetadata: (id: NodeId) => void;
@@ -39,14 +39,14 @@ export class Resolver {
     tree: Tree,
     lister: Lister,
     retirement: Retirement,
-    deletions: Deletions,
+    backlog: Backlog,
     wantMetadata: (id: NodeId) => void,
   ) {
     this.#context = context;
     this.#tree = tree;
     this.#lister = lister;
     this.#retirement = retirement;
-    this.#deletions = deletions;
+    this.#backlog = backlog;
     this.#wantMetadata = wantMetadata;
   }
 
@@ -57,7 +57,7 @@ export class Resolver {
     if (row === undefined) {
       if (this.#context.beliefs.missingMs(directory, name) > 0) return undefined;
       // Gone here, and the bucket will follow.
-      if (this.#deletions.isPending(this.#tree.prefixOf(parent) + name)) return undefined;
+      if (this.#backlog.isPending(this.#tree.prefixOf(parent) + name)) return undefined;
     } else {
       const remainingMs = this.#context.beliefs.remainingMs(row);
       if (remainingMs > 0) {

@@ -202,7 +202,7 @@ export interface DurableStaging {
   readonly present: readonly Extent[];
 }
 
-/** A change of the bucket's namespace that was begun and must be finished, whatever happens in between. */
+/** A change of the bucket's namespace that was begun and must come to its end, whatever happens in between. */
 export type IntentAction =
   | {
       readonly kind: 'rename';
@@ -211,9 +211,30 @@ export type IntentAction =
       readonly toKey: string;
       /** The version that is moved: what was put under the old key since then stays there. */
       readonly etag: string;
+      /** Where the node goes. */
+      readonly to: NodeId;
+      readonly name: string;
+      /** The version that the new key had before; undefined: none. */
+      readonly replaces: string | undefined;
+      readonly phase: MovePhase;
     }
-  | { readonly kind: 'renameTree'; readonly node: NodeId; readonly fromPrefix: string; readonly toPrefix: string }
-  | { readonly kind: 'delete'; readonly key: string };
+  | ({ readonly kind: 'renameTree'; readonly node: NodeId; readonly phase: MovePhase } & MovedTree)
+  /** The originals of a tree whose copies are all there, and have the name. */
+  | ({ readonly kind: 'removeTree' } & MovedTree)
+  /** `etag`: what was put under the key since then stays there; undefined: not known. */
+  | { readonly kind: 'delete'; readonly key: string; readonly etag: string | undefined };
+
+/** `undoing`: the caller was told that it failed, and nobody may find it done later. */
+export type MovePhase = 'copying' | 'undoing';
+
+export interface MovedTree {
+  readonly fromPrefix: string;
+  readonly toPrefix: string;
+  /** Where the marker of the directory is, if it has one. */
+  readonly markerKey: string;
+  /** The new prefix has a marker of its own, which is replaced once the move cannot be taken back any more. */
+  readonly keepsMarker: boolean;
+}
 
 export interface IntentRow {
   readonly id: number;
@@ -236,6 +257,8 @@ export interface PendingTable {
   /** In order of node id, after the given one, at most `limit`. */
   stagings(afterNode: number, limit: number): readonly StagingRow[];
   addIntent(action: IntentAction, createdAtMs: number): number;
+  /** What is begun goes on as something else; an earlier error is forgotten. */
+  setIntent(id: number, action: IntentAction): void;
   failIntent(id: number, error: string): void;
   deleteIntent(id: number): void;
   /** In order of creation. */

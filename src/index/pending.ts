@@ -37,6 +37,7 @@ export class SqlitePending implements PendingTable {
   readonly #deleteExtents: Statement<[number]>;
   readonly #extents: Statement<[number], Extent>;
   readonly #addIntent: Statement<[string, number]>;
+  readonly #setIntent: Statement<[string, number]>;
   readonly #failIntent: Statement<[string, number]>;
   readonly #deleteIntent: Statement<[number]>;
   readonly #intents: Statement<[number, number], IntentRecord>;
@@ -58,6 +59,7 @@ export class SqlitePending implements PendingTable {
     this.#deleteExtents = db.prepare('DELETE FROM staging_extents WHERE node = ?');
     this.#extents = db.prepare('SELECT start, end FROM staging_extents WHERE node = ? ORDER BY start');
     this.#addIntent = db.prepare('INSERT INTO intents (action, created_at_ms) VALUES (?, ?)');
+    this.#setIntent = db.prepare('UPDATE intents SET action = ?, error = NULL WHERE id = ?');
     this.#failIntent = db.prepare('UPDATE intents SET error = ? WHERE id = ?');
     this.#deleteIntent = db.prepare('DELETE FROM intents WHERE id = ?');
     this.#intents = db.prepare('SELECT * FROM intents WHERE id > ? ORDER BY id LIMIT ?');
@@ -98,6 +100,10 @@ export class SqlitePending implements PendingTable {
 
   addIntent(action: IntentAction, createdAtMs: number): number {
     return Number(this.#addIntent.run(JSON.stringify(action), createdAtMs).lastInsertRowid);
+  }
+
+  setIntent(id: number, action: IntentAction): void {
+    this.#setIntent.run(JSON.stringify(action), id);
   }
 
   failIntent(id: number, error: string): void {

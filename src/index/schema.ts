@@ -105,7 +105,16 @@ const VERSION_2 = `
   ) STRICT;
 `;
 
-export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2];
+/**
+ * Renames say how far they got. Those that version 2 began do not, and the bucket alone cannot tell: their names stay as the bucket has
+ * them. `expected_etag`: of the upload that is under way.
+ */
+const VERSION_3 = `
+  DELETE FROM intents WHERE json_extract(action, '$.kind') IN ('rename', 'renameTree');
+  ALTER TABLE stagings ADD COLUMN expected_etag TEXT;
+`;
+
+export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2, VERSION_3];
 
 /** Brings the database to the newest version, each step all or nothing. */
 export function migrate(db: Database, migrations: readonly string[] = MIGRATIONS): void {

@@ -34,6 +34,8 @@ export interface Ground {
   readonly log: Logger;
   /** Takes the layers down again, in reverse. */
   readonly teardown: Teardown;
+  /** Called at each time that the index turns out to be damaged while it is in use. */
+  readonly onIndexDamage?: () => void;
 }
 
 export interface Layers {
@@ -73,7 +75,7 @@ export function stagingDirectory(config: Pick<MountConfig, 'stateDirectory'>): s
 
 function openState(config: MountConfig, log: Logger): Index {
   try {
-    return openIndex({ path: indexPath(config), log });
+    return openIndex({ path: indexPath(config), log, rebuild: true });
   } catch (error) {
     if (error instanceof IndexError) throw new MountError(error.message, EXIT.failure, error);
     throw error;
@@ -99,7 +101,7 @@ function buildFileSystem(config: MountConfig, parts: Ground & Omit<Layers, 'file
       multipartThresholdBytes: transfer.multipartThresholdBytes,
       parallel: transfer.parallelParts,
     }),
-    mover: createMover({ store, log, spoolDirectory: config.stateDirectory }),
+    mover: createMover({ store, log, listDirectory: config.stateDirectory }),
     beliefs: new Beliefs(systemClock, {
       expireMs: freshness.expireMs,
       negativeMs: freshness.negativeTtlMs,
@@ -126,6 +128,7 @@ function buildFileSystem(config: MountConfig, parts: Ground & Omit<Layers, 'file
     // Before the session exists nobody in the kernel has anything to forget.
     notifier: NOBODY,
     views: NOBODY,
+    noteIndexDamage: parts.onIndexDamage ?? (() => undefined),
   };
   return new FileSystem(context);
 }

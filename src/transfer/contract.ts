@@ -99,9 +99,31 @@ export interface Mover {
   ): Promise<UploadResult>;
   /** Deletes one key. Calls within a few milliseconds share one batch request. */
   delete(key: string): Promise<void>;
+  /** The same, of one version: what was put under the key since then stays. `etag` undefined: whatever is there. */
+  deleteVersion(key: string, etag: string | undefined): Promise<void>;
   /**
-   * Moves everything below a prefix: lists, copies in parallel, and deletes the originals when all copies are there. May be repeated
-   * after a crash: what was copied is copied again, what was deleted stays deleted. Resolves with the number of objects.
+   * Copies everything below the prefix, several at once, and notes it in the list of the move, so that it can be taken back or the originals be
+   * removed, after a crash too. May be repeated. Resolves with the number of objects.
    */
-  moveTree(fromPrefix: string, toPrefix: string): Promise<number>;
+  copyTree(move: TreeMove): Promise<number>;
+  /** Deletes the copies, and nothing else, while their originals are there. May be repeated. */
+  undoTree(move: TreeMove): Promise<void>;
+  /**
+   * Once all copies are there: replaces the marker that was to be kept till then, and deletes the originals of what was copied. May be repeated;
+   * with `checked` then, since somebody may have written to the source: those versions stay.
+   */
+  removeTree(move: TreeMove, how: { readonly checked: boolean }): Promise<void>;
+  /** The move is done: removes its list. */
+  forgetTree(move: TreeMove): Promise<void>;
+}
+
+export interface TreeMove {
+  readonly fromPrefix: string;
+  readonly toPrefix: string;
+  /** Where the marker of the directory is, if it has one: the prefix itself, or another key. It becomes `toPrefix`. */
+  readonly markerKey: string;
+  /** `toPrefix` has an object that must stay until nothing is taken back any more. */
+  readonly keepsMarker: boolean;
+  /** File name of what is noted; one for each move. */
+  readonly list: string;
 }

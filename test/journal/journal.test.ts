@@ -277,12 +277,26 @@ describe('coming and going', () => {
   });
 
   test('intents stay until they are done', async () => {
-    const first = journal.begin({ kind: 'delete', key: 'a' });
-    const second = journal.begin({ kind: 'rename', node: NODE, fromKey: 'b', toKey: 'c', etag: 'e' });
+    const first = journal.begin({ kind: 'delete', key: 'a', etag: 'e' });
+    const move = {
+      kind: 'rename',
+      node: NODE,
+      fromKey: 'b',
+      toKey: 'c',
+      etag: 'e',
+      to: NODE,
+      name: 'c',
+      replaces: undefined,
+      phase: 'copying',
+    } as const;
+    const second = journal.begin(move);
     journal.fail(second, 'no network');
     journal.done(first);
+    await journal.sync();
     await restart();
     expect(journal.unfinished()).toMatchObject([{ id: second, error: 'no network', action: { kind: 'rename' } }]);
+    journal.become(second, { ...move, phase: 'undoing' });
+    expect(journal.unfinished()).toMatchObject([{ id: second, error: undefined, action: { phase: 'undoing' } }]);
   });
 
   test('free space is told', async () => {

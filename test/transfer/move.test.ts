@@ -1,13 +1,13 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { appendFile, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/log.ts';
 import { StoreError } from '../../src/store/contract.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
-import type { Mover } from '../../src/transfer/contract.ts';
+import type { Mover, TreeMove } from '../../src/transfer/contract.ts';
 import { createMover } from '../../src/transfer/move.ts';
-import { Spool } from '../../src/transfer/spool.ts';
+import { type MoveEntry, MoveList } from '../../src/transfer/move-list.ts';
 import { PLAIN, replacing, type Spy, spyOn } from './support.ts';
 
 let directory: string;
@@ -19,7 +19,7 @@ beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'tsfs-move-test-'));
   memory = new MemoryStore();
   spy = spyOn(memory);
-  mover = createMover({ store: spy.store, log: silentLogger, spoolDirectory: directory });
+  mover = createMover({ store: spy.store, log: silentLogger, listDirectory: directory });
 });
 
 afterEach(async () => {
@@ -67,7 +67,7 @@ test('more than 5 GiB are copied in parts, with the metadata of the source', asy
     completeMultipart: async (upload, parts) => ({ etag: `${upload.key}-${parts.length}` }),
   });
   const counted = spyOn(store);
-  mover = createMover({ store: counted.store, log: silentLogger, spoolDirectory: directory });
+  mover = createMover({ store: counted.store, log: silentLogger, listDirectory: directory });
   expect(await mover.copy('a', 'b', head, undefined)).toMatchObject({ etag: 'b-12', multipart: true });
   expect(copiedBytes).toBe(6 * GIB);
   const created = counted.calls.find(({ operation }) => operation === 'createMultipart');
@@ -87,7 +87,7 @@ test('each caller of a batch gets the result of its key', async () => {
   const store = replacing(memory, {
     deleteMany: async () => [{ key: 'bad', error: new StoreError('AccessDenied', 'no') }],
   });
-  mover = createMover({ store, log: silentLogger, spoolDirectory: directory });
+  mover = createMover({ store, log: silentLogger, listDirectory: directory });
   const results = await Promise.allSettled(['good', 'bad'].map((key) => mover.delete(key)));
   expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
 });
@@ -115,29 +115,90 @@ test('more deletes than a batch takes', async () => {
   expect(spy.calls.map(({ args }) => (args[0] as string[]).length)).toEqual([1000, 1000, 500]);
 });
 
-test('moveTree moves everything below the prefix and nothing else', async () => {
+function treeMove(fromPrefix: string, toPrefix: string, keepsMarker = false): TreeMove {
+  return { fromPrefix, toPrefix, markerKey: fromPrefix, keepsMarker, list: 'move-1' };
+}
+
+async function moveTree(move: TreeMove): Promise<number> {
+  const count = await mover.copyTree(move);
+  await mover.removeTree(move, { checked: false });
+  await mover.forgetTree(move);
+  return count;
+}
+
+test('a tree: everything below the prefix and nothing else', async () => {
   const names = Array.from({ length: 1200 }, (_, at) => `from/${at % 7}/${at}\n"é`);
   await put('from', 'from2/x', 'other', 'from/', ...names);
-  expect(await mover.moveTree('from/', 'to/deep/')).toBe(1201);
+  expect(await moveTree(treeMove('from/', 'to/deep/'))).toBe(1201);
   expect(await keys()).toEqual(
     ['from', 'from2/x', 'other', 'to/deep/', ...names.map((name) => name.replace('from/', 'to/deep/'))].sort(),
   );
   expect(spy.count('deleteMany')).toBe(2);
 });
 
-test('moveTree deletes nothing when a copy fails, and can be repeated', async () => {
-  await put('a/1', 'a/2', 'a/3');
+test('a marker elsewhere becomes that of the new prefix', async () => {
+  await put('a_$folder$', 'a/1');
+  await moveTree({ ...treeMove('a/', 'b/'), markerKey: 'a_$folder$' });
+  expect(await keys()).toEqual(['b/', 'b/1']);
+});
+
+test('a marker that is in the way is replaced when all the rest is copied', async () => {
+  const attributes = { metadata: { mode: 'new' } };
+  await memory.put('a/', { sizeBytes: 0, open: () => new Uint8Array(0) }, { attributes });
+  await put('a/1', 'b/');
+  const move = treeMove('a/', 'b/', true);
+  expect(await mover.copyTree(move)).toBe(2);
+  expect((await memory.head('b/')).metadata).toEqual({});
+  await mover.removeTree(move, { checked: false });
+  expect(await keys()).toEqual(['b/', 'b/1']);
+  expect((await memory.head('b/')).metadata).toEqual({ mode: 'new' });
+  await mover.forgetTree(move);
+});
+
+test('a tree whose copies fail is taken back: copies go, and nothing else', async () => {
+  await put('a/1', 'a/2', 'a/3', 'a/4', 'a/5');
   spy.before = ({ operation, args }) => {
     if (operation === 'copy' && args[0] === 'a/2') throw new StoreError('Unavailable', 'no');
   };
-  await expect(mover.moveTree('a/', 'b/')).rejects.toMatchObject({ kind: 'Unavailable' });
-  expect(await keys()).toEqual(['a/1', 'a/2', 'a/3', 'b/1', 'b/3']);
+  const move = treeMove('a/', 'b/');
+  await expect(mover.copyTree(move)).rejects.toMatchObject({ kind: 'Unavailable' });
+  expect(await keys()).toEqual(['a/1', 'a/2', 'a/3', 'a/4', 'a/5', 'b/1', 'b/3', 'b/4', 'b/5']);
+  // Somebody else's: another content, another metadata, and what has no original any more.
+  await memory.put('b/3', { sizeBytes: 3, open: () => Buffer.from('new') }, { attributes: PLAIN });
+  const bytes = Buffer.from('a/4');
+  await memory.put('b/4', { sizeBytes: 3, open: () => bytes }, { attributes: { metadata: { x: '1' } } });
+  await memory.delete('a/5');
   spy.before = () => {};
-  await mover.moveTree('a/', 'b/');
-  expect(await keys()).toEqual(['b/1', 'b/2', 'b/3']);
+  // As another process would.
+  mover = createMover({ store: spy.store, log: silentLogger, listDirectory: directory });
+  await mover.undoTree(move);
+  expect(await keys()).toEqual(['a/1', 'a/2', 'a/3', 'a/4', 'b/3', 'b/4', 'b/5']);
+  await mover.forgetTree(move);
 });
 
-test('moveTree takes new versions along, leaves what vanished and what came later', async () => {
+test('a tree can be copied again after a crash', async () => {
+  await put('a/1', 'a/2');
+  const move = treeMove('a/', 'b/');
+  await mover.copyTree(move);
+  await memory.put('a/2', { sizeBytes: 3, open: () => Buffer.from('new') }, { attributes: PLAIN });
+  await put('a/3');
+  expect(await moveTree(move)).toBe(3);
+  expect(await keys()).toEqual(['b/1', 'b/2', 'b/3']);
+  expect((await memory.head('b/2')).sizeBytes).toBe(3);
+});
+
+test('originals that were written again stay, after a crash', async () => {
+  await put('a/1', 'a/2');
+  const move = treeMove('a/', 'b/');
+  await mover.copyTree(move);
+  await memory.put('a/2', { sizeBytes: 3, open: () => Buffer.from('new') }, { attributes: PLAIN });
+  await put('a/3');
+  await mover.removeTree(move, { checked: true });
+  expect(await keys()).toEqual(['a/2', 'a/3', 'b/1', 'b/2']);
+  await mover.forgetTree(move);
+});
+
+test('a tree takes new versions along, leaves what vanished and what came later', async () => {
   await put('a/1', 'a/2', 'a/3');
   let changes: Promise<void> | undefined;
   const change = async () => {
@@ -150,19 +211,59 @@ test('moveTree takes new versions along, leaves what vanished and what came late
     changes ??= change();
     return changes;
   };
-  expect(await mover.moveTree('a/', 'b/')).toBe(2);
+  expect(await moveTree(treeMove('a/', 'b/'))).toBe(2);
   expect(await keys()).toEqual(['a/4', 'b/1', 'b/2']);
   expect((await memory.head('b/2')).sizeBytes).toBe(3);
 });
 
-test('a spool gives back what it was given, in order', async () => {
-  const spool = await Spool.create(directory);
-  const items = Array.from({ length: 5000 }, (_, at) => `${at} – ${'ü'.repeat(at % 100)}\n`);
-  await spool.append(items.slice(0, 3000));
-  await spool.append(items.slice(3000));
-  const batches: string[][] = [];
-  for await (const batch of spool.batches(1000)) batches.push(batch);
-  expect(batches.map((batch) => batch.length)).toEqual([1000, 1000, 1000, 1000, 1000]);
-  expect(batches.flat()).toEqual(items);
-  await spool.close();
+test('one version of a key is deleted, and no other', async () => {
+  await put('a');
+  const { etag } = await memory.head('a');
+  await mover.deleteVersion('a', 'another');
+  expect(await keys()).toEqual(['a']);
+  await mover.deleteVersion('a', etag);
+  await mover.deleteVersion('a', etag);
+  expect(await keys()).toEqual([]);
+});
+
+describe('the list of a move', () => {
+  const entries: MoveEntry[] = Array.from({ length: 5000 }, (_, at) => ({
+    from: `a/${at} – ${'ü'.repeat(at % 100)}\n`,
+    to: `b/${at}`,
+    etag: 'e',
+    sizeBytes: at,
+    copyEtag: at % 2 === 0 ? 'f' : undefined,
+  }));
+
+  async function readAll(list: MoveList): Promise<MoveEntry[][]> {
+    const batches: MoveEntry[][] = [];
+    for await (const batch of list.batches(1000)) batches.push(batch);
+    return batches;
+  }
+
+  afterEach(() => MoveList.remove(directory, 'list'));
+
+  test('gives back what it was given, in order, to the next process too', async () => {
+    const list = await MoveList.open(directory, 'list');
+    await list.append(entries.slice(0, 3000));
+    await list.sync();
+    await list.close();
+    const next = await MoveList.open(directory, 'list');
+    await next.append(entries.slice(3000));
+    const batches = await readAll(next);
+    expect(batches.map((batch) => batch.length)).toEqual([1000, 1000, 1000, 1000, 1000]);
+    expect(batches.flat()).toEqual(entries);
+    await next.close();
+  });
+
+  test('forgets a line that a crash broke off', async () => {
+    const list = await MoveList.open(directory, 'list');
+    await list.append(entries.slice(0, 2));
+    await list.close();
+    await appendFile(join(directory, 'list'), `["torn${'x'.repeat(100_000)}`);
+    const next = await MoveList.open(directory, 'list');
+    await next.append(entries.slice(2, 3));
+    expect((await readAll(next)).flat()).toEqual(entries.slice(0, 3));
+    await next.close();
+  });
 });

@@ -79,8 +79,11 @@ test('a tree is moved, odd names included', async () => {
   for (const name of names) {
     await store.put(`from/${name}`, { sizeBytes: 2, open: () => Buffer.from('hi') }, { attributes: PLAIN });
   }
-  const mover = createMover({ store, log: silentLogger, spoolDirectory: directory });
-  expect(await mover.moveTree('from/', 'to/')).toBe(names.length);
+  const mover = createMover({ store, log: silentLogger, listDirectory: directory });
+  const move = { fromPrefix: 'from/', toPrefix: 'to/', markerKey: 'from/', keepsMarker: false, list: 'move' };
+  expect(await mover.copyTree(move)).toBe(names.length);
+  await mover.removeTree(move, { checked: true });
+  await mover.forgetTree(move);
   const keys: string[] = [];
   for await (const { objects } of store.list({ prefix: '' })) keys.push(...objects.map(({ key }) => key));
   expect(keys.filter((key) => key !== 'large').sort()).toEqual(names.map((name) => `to/${name}`).sort());
