@@ -3,9 +3,9 @@ import { resolve } from 'node:path';
 import { FILE_SYSTEM_TYPE, unmountFuse } from '../kernel/mount.ts';
 import { MountError as KernelMountError } from '../kernel/mount-error.ts';
 import { findMount } from '../kernel/mount-table.ts';
-import { callControl, NoDaemonError } from '../mount/control.ts';
+import { askControl, isServed, NoDaemonError } from '../mount/control.ts';
 import { controlSocketPath, runDirectory } from '../mount/directories.ts';
-import { EXIT, MountError, systemCode } from '../mount/errors.ts';
+import { EXIT, MountError } from '../mount/errors.ts';
 import { findMountpoint, realName } from '../mount/preflight.ts';
 import type { DrainProgress, DrainReport, MountStatus } from '../mount/status.ts';
 import { printable, type Terminal } from './terminal.ts';
@@ -20,7 +20,7 @@ export interface UmountArguments {
 
 /** After the unmount the daemon writes what was changed meanwhile and closes its index. */
 const END_TIMEOUT_MS = 60_000;
-const POLL_MS = 50;
+const POLL_MS = 100;
 
 export async function umountCommand(args: UmountArguments, uid: number, terminal: Terminal): Promise<number> {
   const mountpoint = await unmountable(resolve(args.directory));
@@ -33,7 +33,7 @@ export async function umountCommand(args: UmountArguments, uid: number, terminal
   }
   // Nobody can close files of a mount without daemon: it only goes lazily.
   await unmount(mountpoint, args.lazy || args.force || status === undefined);
-  if (status !== undefined && !args.lazy && !args.force) await waitForEnd(status.pid, mountpoint, terminal);
+  if (status !== undefined && !args.lazy && !args.force) await waitForEnd(socket, mountpoint, terminal);
   return EXIT.ok;
 }
 
@@ -50,7 +50,7 @@ async function unmountable(path: string): Promise<string> {
 /** undefined: there is no daemon, or (with force) none that answers. */
 async function daemonStatus(socket: string, force: boolean): Promise<MountStatus | undefined> {
   try {
-    return (await callControl(socket, 'status')) as MountStatus;
+    return (await askControl(socket, 'status')) as MountStatus;
   } catch (error) {
     if (error instanceof NoDaemonError || force) return undefined;
     throw error;
@@ -58,7 +58,7 @@ async function daemonStatus(socket: string, force: boolean): Promise<MountStatus
 }
 
 async function drain(socket: string, mountpoint: string, terminal: Terminal): Promise<void> {
-  const report = (await callControl(socket, 'drain', null, (value) => {
+  const report = (await askControl(socket, 'drain', (value) => {
     const { remainingFiles } = value as DrainProgress;
     terminal.progress(`${remainingFiles} files to upload`);
   })) as DrainReport;
@@ -84,21 +84,13 @@ async function unmount(mountpoint: string, lazy: boolean): Promise<void> {
   }
 }
 
-async function waitForEnd(pid: number, mountpoint: string, terminal: Terminal): Promise<void> {
-  for (let waitedMs = 0; isAlive(pid); waitedMs += POLL_MS) {
+/** Its socket is there for as long as any worker. */
+async function waitForEnd(socket: string, mountpoint: string, terminal: Terminal): Promise<void> {
+  for (let waitedMs = 0; await isServed(socket); waitedMs += POLL_MS) {
     if (waitedMs >= END_TIMEOUT_MS) {
-      terminal.note(`${mountpoint} is unmounted; its daemon (pid ${pid}) is still uploading.`);
+      terminal.note(`${mountpoint} is unmounted; its daemon is still uploading, see: tsfs status`);
       return;
     }
     await new Promise((resume) => setTimeout(resume, POLL_MS));
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return systemCode(error) === 'EPERM';
   }
 }

@@ -6,6 +6,7 @@
 import { chmod, lstat, mkdir, unlink } from 'node:fs/promises';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '../base/log.ts';
 import { MountError, systemCode } from './errors.ts';
 import { LineReader } from './line-reader.ts';
@@ -22,8 +23,11 @@ const MAX_REQUEST_BYTES = 16 * 1024;
 const MAX_REPLY_BYTES = 1024 * 1024;
 const REQUEST_TIMEOUT_MS = 5000;
 const HEARTBEAT_MS = 1000;
-/** Longest silence that a client bears: several heartbeats. */
+/** Longest silence that a client bears: several heartbeats, or the start of the next worker. */
 const SILENCE_MS = 10_000;
+/** How long a worker that ended may take to be replaced by one that answers. */
+const SUCCESSION_MS = 30_000;
+const SUCCESSION_PAUSE_MS = 50;
 /** sun_path without its final NUL (unix(7)). */
 const MAX_PATH_BYTES = 107;
 
@@ -171,6 +175,30 @@ export class NoDaemonError extends Error {
   }
 }
 
+/** The daemon ended while it was asked. Another worker may go on with its mount. */
+export class BrokenOffError extends MountError {
+  constructor() {
+    super('The tsfs daemon ended before it answered.');
+  }
+}
+
+/** `callControl`, but a worker that ends before it has answered does not matter: the next one is asked. For what may be done twice. */
+export async function askControl(
+  path: string,
+  command: string,
+  onProgress?: (value: unknown) => void,
+): Promise<unknown> {
+  const untilMs = performance.now() + SUCCESSION_MS;
+  for (;;) {
+    try {
+      return await callControl(path, command, null, onProgress);
+    } catch (error) {
+      if (!(error instanceof BrokenOffError) || performance.now() > untilMs) throw error;
+    }
+    await sleep(SUCCESSION_PAUSE_MS);
+  }
+}
+
 /**
  * Sends one command and resolves with its result. Rejects with `NoDaemonError`, or with a `MountError` when the daemon refuses,
  * breaks off, or is silent for ten seconds. A command may take any time as long as the daemon gives signs of life.
@@ -193,9 +221,10 @@ export function callControl(
     socket.once('error', (error) => {
       const code = systemCode(error);
       if (code === 'ENOENT' || code === 'ECONNREFUSED') fail(new NoDaemonError(path, error));
+      else if (code === 'ECONNRESET' || code === 'EPIPE') fail(new BrokenOffError());
       else fail(new MountError(`The tsfs daemon cannot be asked (${code ?? 'unknown reason'}).`));
     });
-    socket.once('close', () => reject(new MountError('The tsfs daemon ended before it answered.')));
+    socket.once('close', () => reject(new BrokenOffError()));
     socket.on('data', (chunk) => {
       const messages = lines.push(chunk);
       if (messages === undefined) fail(new MountError('The tsfs daemon sent an answer that is too long.'));
