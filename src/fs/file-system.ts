@@ -33,8 +33,9 @@ import { Deletions } from './deletions.ts';
 import { Directories } from './directory.ts';
 import { Drainer } from './drainer.ts';
 import { errnoOf, FsError } from './errors.ts';
+import { HiddenKeys } from './hidden-keys.ts';
 import { HotFiles } from './hot-files.ts';
-import { Lister, type ListerCounts } from './lister.ts';
+import { Lister } from './lister.ts';
 import { Markers } from './markers.ts';
 import { MAX_NAME_BYTES } from './names.ts';
 import { Namespace } from './namespace.ts';
@@ -68,7 +69,8 @@ const SEEK_HOLE = 4;
 export interface FsStatus {
   readonly openFiles: number;
   readonly waitingForMetadata: number;
-  readonly listings: ListerCounts;
+  /** Objects in the directories that were listed whose keys cannot be file names, or whose name a directory has. */
+  readonly hiddenKeys: number;
 }
 
 export class FileSystem implements Operations {
@@ -91,9 +93,11 @@ export class FileSystem implements Operations {
   readonly #directories: Directories;
   readonly #nextFiles: NextFiles;
   readonly #hotFiles: HotFiles;
+  readonly #hiddenKeys: HiddenKeys;
 
   constructor(context: FsContext) {
     this.#context = context;
+    this.#hiddenKeys = new HiddenKeys(context.log);
     this.#tree = new Tree(context);
     this.#openFiles = new OpenFiles((file) => this.#committer.settle(file));
     this.#hotFiles = new HotFiles(context, this.#tree, this.#openFiles);
@@ -102,7 +106,7 @@ export class FileSystem implements Operations {
     this.#backlog = backlog;
     const deletions = new Deletions(context, backlog);
     this.#deletions = deletions;
-    this.#lister = new Lister(context, this.#tree, this.#retirement, backlog);
+    this.#lister = new Lister(context, this.#tree, this.#retirement, backlog, this.#hiddenKeys);
     this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, backlog, (id) =>
       this.#completer.want(id),
     );
@@ -116,7 +120,7 @@ export class FileSystem implements Operations {
       openFiles: this.#openFiles,
       backlog,
       deletions,
-      markers: new Markers(context, this.#tree, backlog),
+      markers: new Markers(context, this.#tree, backlog, this.#hiddenKeys),
       retirement: this.#retirement,
       nodeLocks: new KeyedLock<NodeId>(),
       keyGate: new SharedLock(),
@@ -191,7 +195,7 @@ export class FileSystem implements Operations {
     return {
       openFiles: this.#openFiles.size,
       waitingForMetadata: this.#completer.waiting,
-      listings: this.#lister.counts,
+      hiddenKeys: this.#hiddenKeys.total,
     };
   }
 

@@ -7,6 +7,7 @@ import type { ListedObject } from '../store/contract.ts';
 import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
 import { FsError } from './errors.ts';
+import type { HiddenHere, HiddenKeys } from './hidden-keys.ts';
 import { type ParsedPage, parseListing } from './names.ts';
 import type { Retirement } from './retirement.ts';
 import type { Tree } from './tree.ts';
@@ -40,25 +41,18 @@ class ListingJob implements ListingProgress {
   }
 }
 
-export interface ListerCounts {
-  listings: number;
-  /** Keys that are no file names. */
-  skippedKeys: number;
-  /** Files hidden by a directory of the same name. */
-  shadowedKeys: number;
-}
-
 export class Lister {
-  readonly counts: ListerCounts = { listings: 0, skippedKeys: 0, shadowedKeys: 0 };
   readonly #context: FsContext;
   readonly #tree: Tree;
   readonly #retirement: Retirement;
   readonly #backlog: Backlog;
+  readonly #hidden: HiddenKeys;
   readonly #flights = new SingleFlight<NodeId, boolean>();
   readonly #jobs = new Map<NodeId, ListingJob>();
 
-  constructor(context: FsContext, tree: Tree, retirement: Retirement, backlog: Backlog) {
+  constructor(context: FsContext, tree: Tree, retirement: Retirement, backlog: Backlog, hidden: HiddenKeys) {
     this.#backlog = backlog;
+    this.#hidden = hidden;
     this.#context = context;
     this.#tree = tree;
     this.#retirement = retirement;
@@ -113,11 +107,11 @@ export class Lister {
     const { store, clock, beliefs, index } = this.#context;
     const prefix = this.#tree.prefixOf(directory);
     const startedAtMs = clock.nowMs();
-    this.counts.listings += 1;
     let pages = 0;
     let isEmpty = true;
     let hasChanged = false;
     let marker: ListedObject | undefined;
+    let hidden: HiddenHere = { skipped: 0, shadowed: 0, sample: undefined };
     for await (const page of store.list({ prefix, delimiter: '/' })) {
       if (pages === maxPages) {
         beliefs.noteDirectorySize(directory, 'large');
@@ -127,8 +121,11 @@ export class Lister {
       if (index.nodes.get(directory) === undefined || this.#tree.prefixOf(directory) !== prefix)
         throw new FsError('ESTALE');
       const parsed = parseListing(prefix, page);
-      this.counts.skippedKeys += parsed.skipped;
-      this.counts.shadowedKeys += parsed.shadowed;
+      hidden = {
+        skipped: hidden.skipped + parsed.skipped,
+        shadowed: hidden.shadowed + parsed.shadowed,
+        sample: hidden.sample ?? parsed.sample,
+      };
       marker ??= parsed.marker;
       isEmpty &&= parsed.names.length === 0 && parsed.marker === undefined && parsed.skipped === 0;
       if (this.#apply(directory, parsed, startedAtMs)) hasChanged = true;
@@ -136,6 +133,7 @@ export class Lister {
     }
     if (await this.#sweep(directory, startedAtMs)) hasChanged = true;
     beliefs.noteDirectorySize(directory, pages <= 1 ? 'one-page' : 'large');
+    this.#hidden.note(directory, hidden);
     this.#finish(directory, { marker, isEmpty, hasChanged, startedAtMs });
     return true;
   }

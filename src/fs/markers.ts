@@ -5,6 +5,7 @@ import type { BodySource } from '../store/contract.ts';
 import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
 import { FsError } from './errors.ts';
+import type { HiddenKeys } from './hidden-keys.ts';
 import type { Tree } from './tree.ts';
 
 export const EMPTY_BODY: BodySource = { sizeBytes: 0, open: () => new Uint8Array(0) };
@@ -13,8 +14,10 @@ export class Markers {
   readonly #context: FsContext;
   readonly #tree: Tree;
   readonly #backlog: Backlog;
+  readonly #hidden: HiddenKeys;
 
-  constructor(context: FsContext, tree: Tree, backlog: Backlog) {
+  constructor(context: FsContext, tree: Tree, backlog: Backlog, hidden: HiddenKeys) {
+    this.#hidden = hidden;
     this.#context = context;
     this.#tree = tree;
     this.#backlog = backlog;
@@ -39,10 +42,11 @@ export class Markers {
     index.nodes.update(row.id, { marker: '', etag: result.etag, validatedAtMs: clock.nowMs() });
   }
 
-  /** ENOTEMPTY when the bucket, or this mount, has something in the directory. */
+  /** ENOTEMPTY when the bucket, or this mount, has something in the directory, be it a key that is no file name and is not shown. */
   async checkEmpty(directory: NodeRow): Promise<void> {
     const { beliefs, index, store } = this.#context;
-    if (beliefs.isWhollyKnown(directory) && !index.nodes.hasChildren(directory.id)) return;
+    const isKnown = beliefs.isWhollyKnown(directory) && !this.#hidden.isHidingBelow(directory.id);
+    if (isKnown && !index.nodes.hasChildren(directory.id)) return;
     for (const child of index.nodes.children(directory.id, 0, 1)) {
       if (child.dirty) throw new FsError('ENOTEMPTY');
     }

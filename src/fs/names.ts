@@ -22,6 +22,8 @@ export interface ParsedPage {
   readonly skipped: number;
   /** Number of files that a directory of the same name hides. */
   readonly shadowed: number;
+  /** One of the keys that are skipped or shadowed. */
+  readonly sample: string | undefined;
 }
 
 /** Whether a component can be a file name. A string that is not well-formed would change on its way to bytes and back. */
@@ -45,16 +47,21 @@ export function parseListing(prefix: string, page: ListPage): ParsedPage {
   const files: ListedObject[] = [];
   let marker: ListedObject | undefined;
   let skipped = 0;
+  let sample: string | undefined;
+  const skip = (key: string) => {
+    skipped += 1;
+    sample ??= key;
+  };
   for (const below of page.prefixes) {
     const name = directoryName(prefix, below);
-    if (name === undefined) skipped += 1;
+    if (name === undefined) skip(below);
     else directories.set(name, { kind: 'directory', name });
   }
   for (const object of page.objects) {
     const name = object.key.slice(prefix.length);
-    if (!object.key.startsWith(prefix)) skipped += 1;
+    if (!object.key.startsWith(prefix)) skip(object.key);
     else if (name === '') marker = object;
-    else if (!isValidName(name) || !Number.isSafeInteger(object.sizeBytes) || object.sizeBytes < 0) skipped += 1;
+    else if (!isValidName(name) || !Number.isSafeInteger(object.sizeBytes) || object.sizeBytes < 0) skip(object.key);
     else if (isFolderMarker(name, object)) {
       const folder = name.slice(0, -FOLDER_SUFFIX.length);
       directories.set(folder, { kind: 'directory', name: folder, marker: FOLDER_SUFFIX });
@@ -62,7 +69,8 @@ export function parseListing(prefix: string, page: ListPage): ParsedPage {
   }
   const names = files.map((object) => toFile(prefix, object)).filter(({ name }) => !directories.has(name));
   const shadowed = files.length - names.length;
-  return { names: [...directories.values(), ...names], marker, skipped, shadowed };
+  if (shadowed > 0) sample ??= files.find(({ key }) => directories.has(key.slice(prefix.length)))?.key;
+  return { names: [...directories.values(), ...names], marker, skipped, shadowed, sample };
 }
 
 function directoryName(prefix: string, below: string): string | undefined {

@@ -9,6 +9,7 @@ import { Teardown } from '../base/teardown.ts';
 import type { BlockCache } from '../cache/contract.ts';
 import type { FileSystem } from '../fs/file-system.ts';
 import { INDEX_BATCH, type Index } from '../index/contract.ts';
+import { markDamaged } from '../index/damage.ts';
 import { mountFuse, unmountFuse } from '../kernel/mount.ts';
 import { MountError as KernelMountError } from '../kernel/mount-error.ts';
 import { mountPortable } from '../kernel/portable.ts';
@@ -19,9 +20,8 @@ import { serveControl } from './control.ts';
 import { EXIT, MountError } from './errors.ts';
 import type { Guardian } from './guardian.ts';
 import { disinherit, inheritance, legacy } from './heritage.ts';
-import { openLayers, stagingDirectory } from './layers.ts';
-import { storeFailure } from './messages.ts';
-import { openStore } from './object-store.ts';
+import { indexPath, openLayers, stagingDirectory } from './layers.ts';
+import { openCheckedStore, openStore } from './object-store.ts';
 import { listPending } from './pending.ts';
 import type { MountStatus } from './status.ts';
 import { openView, type View } from './view.ts';
@@ -71,7 +71,13 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
     if (!continues && !isOver) await empty();
     layers.defer(() => (isSwapped ? undefined : empty()));
   }
-  const { index, cache, fileSystem } = await openLayers(config, { store, log, teardown: layers });
+  let giveUp = () => {};
+  const onIndexDamage = once(() => {
+    log.fatal('the index is damaged: a new one is made, and what is staged is kept');
+    markDamaged(indexPath(config));
+    setImmediate(() => giveUp());
+  });
+  const { index, cache, fileSystem } = await openLayers(config, { store, log, teardown: layers, onIndexDamage });
   if (!continues) disinherit(index);
   const inherits = continues ? inheritance(index, 'mount', guardian.crashes) : undefined;
   await fileSystem.recover(inherits?.opens);
@@ -92,6 +98,8 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
     await session.stop();
   });
   layers.defer(() => fileSystem.close());
+  // Another worker begins with a new index; without a guardian there is none.
+  giveUp = () => void (guardian.pid === undefined ? unmountFuse(config.mountpoint, true) : session.stop());
 
   const view = await viewOf(config, { guardian, index, fileSystem, log });
   layers.defer(() => view?.close(isLeft ? 'leave' : 'unmount'));
@@ -113,8 +121,11 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
         if (guardian.pid === undefined)
           throw new MountError('This mount has no guardian that would start another worker.');
         log.info('leaving the mount to another worker');
-        // Once the answer is on its way.
-        setImmediate(() => void session.stop());
+        // Once the answer is on its way. Who asks from now on is heard by the next worker.
+        setImmediate(() => {
+          void control.close();
+          void session.stop();
+        });
         return Promise.resolve(process.pid);
       },
     },
@@ -146,16 +157,6 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
   log.info({ source: config.source, mountpoint: config.mountpoint }, 'unmounted');
   await drainAtEnd(fileSystem, log);
   return EXIT.ok;
-}
-
-async function openCheckedStore(config: MountConfig, log: Logger): Promise<StackedStore> {
-  try {
-    const store = await openStore(config, log);
-    await store.store.check({ prefix: config.prefix });
-    return store;
-  } catch (error) {
-    throw storeFailure(error, config);
-  }
 }
 
 interface Ends {
@@ -217,6 +218,14 @@ async function viewOf(config: MountConfig, ends: Ends): Promise<View | undefined
 
 function sentence(message: string): string {
   return message.endsWith('.') ? message : `${message}.`;
+}
+
+function once(action: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (!isDone) action();
+    isDone = true;
+  };
 }
 
 /** SIGTERM and SIGINT end the mount in order. Returns what takes the handlers away again. */
@@ -292,6 +301,6 @@ function statusOf(config: MountConfig, parts: StatusParts): MountStatus {
     kernel: parts.session.status(),
     view: parts.view && { mountpoint: parts.view.mountpoint, ...parts.view.status() },
     fileSystem: fs,
-    skippedKeys: fs.listings.skippedKeys + fs.listings.shadowedKeys,
+    skippedKeys: fs.hiddenKeys,
   };
 }

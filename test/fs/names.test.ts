@@ -52,7 +52,13 @@ describe('a page of a listing', () => {
   test('keys that are no names are counted, not shown', () => {
     const objects = ['.', '..', '/lead', 'nul\0', 'x'.repeat(256), 'inner/key'].map((key) => object(key));
     const page = { objects: [...objects, object('size', -1)], prefixes: ['/', '../', './', 'no-slash'] };
-    expect(parseListing('', page)).toEqual({ names: [], marker: undefined, skipped: 11, shadowed: 0 });
+    expect(parseListing('', page)).toEqual({
+      names: [],
+      marker: undefined,
+      skipped: 11,
+      shadowed: 0,
+      sample: expect.any(String),
+    });
   });
 
   test('keys of another prefix are not believed', () => {
