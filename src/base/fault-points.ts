@@ -6,9 +6,9 @@
 import { closeSync, openSync, readFileSync } from 'node:fs';
 
 export const FAULT_POINTS = [
+  'create.named',
   'stage.filed',
   'stage.listed',
-  'stage.made',
   'stage.written',
   'upload.begun',
   'upload.put',

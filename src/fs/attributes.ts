@@ -1,5 +1,6 @@
 /** Changes of mode, owner, times, size and extended attributes. */
 
+import { faultPoint } from '../base/fault-points.ts';
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import type { KeyedLock, SharedLock } from '../base/locks.ts';
 import type { NodeExtras, NodeFields, NodeRow } from '../index/contract.ts';
@@ -102,6 +103,7 @@ export class AttributeChanges {
   }
 
   /**
+   * No intent: the bucket makes the change or does not, and the index, asked again after a crash, follows it.
    * Brings a change of attributes to the bucket: nothing when nothing changes, with the content when an upload is due, else one
    * COPY of the object onto itself (a PUT for a directory, whose object is empty).
    */
@@ -116,6 +118,7 @@ export class AttributeChanges {
       const changed = { ...row, ctime: tree.now(), ...changes };
       const file = openFiles.find(id);
       const stored = row.dirty ? noteForUpload(file, changes) : await this.#store(changed);
+      faultPoint('attributes.stored');
       this.#parts.context.index.nodes.update(id, { ...changes, ctime: changed.ctime, ...stored });
     });
   }

@@ -1,5 +1,6 @@
 /** From staging files to the bucket: what close(2) and fsync(2) wait for, and what is tried again when it failed. */
 
+import { faultPoint } from '../base/fault-points.ts';
 import type { NodeId } from '../base/ids.ts';
 import type { KeyedLock, SharedLock } from '../base/locks.ts';
 import type { NodeRow } from '../index/contract.ts';
@@ -63,10 +64,11 @@ export class Committer {
     const { openFiles, contents, context } = this.#parts;
     if (context.options.durability === 'remote') return this.commit(id);
     const file = openFiles.find(id);
-    if (file?.staging === undefined) return;
-    await contents.notice(file);
+    const staging = file?.staging ?? context.journal.find(id);
+    if (staging === undefined) return;
+    if (file !== undefined) await contents.notice(file);
     if (context.index.nodes.get(id)?.dirty !== true) return;
-    await file.staging.sync();
+    await staging.sync();
     // Its errors are logged, and the content stays in the journal until it is in the bucket.
     this.commit(id).catch(() => undefined);
   }
@@ -100,7 +102,7 @@ export class Committer {
 
   /** The same, for callers that hold the node's lock. */
   async commitLocked(file: OpenFile): Promise<void> {
-    const { context, keyGate } = this.#parts;
+    const { context, tree, keyGate } = this.#parts;
     const row = context.index.nodes.get(file.id);
     file.staging ??= context.journal.find(file.id);
     // An unlinked file ends with its descriptors: nothing of it belongs into the bucket.
@@ -108,7 +110,10 @@ export class Committer {
     const staging = file.staging;
     await this.#parts.contents.notice(file);
     try {
-      await keyGate.shared(() => this.#bringIntoBucket(file, row, staging));
+      await keyGate.shared(async () => {
+        await this.#recogniseOwn(file, staging);
+        await this.#bringIntoBucket(file, tree.row(file.id), staging);
+      });
       context.views.invalidateNode(file.id, 0, 0);
     } catch (error) {
       if (file.exclusive && isStoreError(error, 'PreconditionFailed')) this.#giveWay(row);
@@ -160,25 +165,30 @@ export class Committer {
     const object = { etag: source.etag as string, sizeBytes: source.sizeBytes };
     const key = tree.keyOf(target);
     const result = await mover.copy(tree.keyOf(source), key, object, tree.objectAttributes(target, key));
-    index.nodes.update(file.id, {
-      etag: result.etag,
-      lastModifiedMs: result.lastModifiedMs,
-      sizeBytes: target.sizeBytes,
-      mtime: now,
-      ctime: now,
-      content: index.contents.allocate(),
-      validatedAtMs: clock.nowMs(),
-      dirty: false,
+    faultPoint('copy.copied');
+    const keepsStaging = file.mayHaveUnseenWrites;
+    index.transaction(() => {
+      index.nodes.update(file.id, {
+        etag: result.etag,
+        lastModifiedMs: result.lastModifiedMs,
+        sizeBytes: target.sizeBytes,
+        mtime: now,
+        ctime: now,
+        content: index.contents.allocate(),
+        validatedAtMs: clock.nowMs(),
+        dirty: false,
+      });
+      // An empty staging file must not be taken for the content after a crash.
+      if (keepsStaging) staging.noteUploaded(version);
+      else index.pending.deleteStaging(file.id);
     });
+    faultPoint('copy.noted');
     file.noteClean();
     file.exclusive = false;
     contents.closeReader(file);
-    if (file.mayHaveUnseenWrites) {
-      staging.noteUploaded(version);
-    } else {
-      file.staging = undefined;
-      await journal.discard(file.id);
-    }
+    if (keepsStaging) return;
+    file.staging = undefined;
+    await journal.discard(file.id);
   }
 
   /** After the last use: the staging file of an uploaded node becomes its cache file. */
@@ -207,6 +217,7 @@ export class Committer {
       if (!isGone && file.staging.isComplete && row.content !== undefined) {
         const { path, sizeBytes } = await journal.detach(file.id);
         await cache.adopt(row.content, sizeBytes, path);
+        faultPoint('settle.adopted');
       } else {
         await journal.discard(file.id);
       }
@@ -214,6 +225,27 @@ export class Committer {
     }
     openFiles.drop(file);
     if (isGone) retirement.buryIfDetached(file.id);
+  }
+
+  /**
+   * An earlier upload may have arrived, and its answer not. The staging file is laid over that version then: it has the same bytes wherever
+   * nothing was changed here, and the version before is gone. Nor is it somebody else's, where O_EXCL forbids to replace one.
+   */
+  async #recogniseOwn(file: OpenFile, staging: Staging): Promise<void> {
+    const { expectedEtag } = staging;
+    if (expectedEtag === undefined) return;
+    const { context, tree, contents } = this.#parts;
+    const row = tree.row(file.id);
+    const head = await context.store.head(tree.keyOf(row)).catch((error: unknown) => {
+      if (isStoreError(error, 'NotFound')) return undefined;
+      throw error;
+    });
+    if (head?.etag !== expectedEtag || head.etag === row.etag) return;
+    const { etag, sizeBytes, lastModifiedMs } = head;
+    context.index.nodes.update(file.id, { etag, sizeBytes, lastModifiedMs, content: undefined });
+    file.exclusive = false;
+    contents.closeReader(file);
+    if (row.content !== undefined) context.cache.remove(row.content);
   }
 
   async #bringIntoBucket(file: OpenFile, row: NodeRow, staging: Staging): Promise<void> {
@@ -225,6 +257,7 @@ export class Committer {
     const mtime = file.changedAt ?? row.mtime;
     const changed = { ...row, mtime, ctime: tree.now(), sizeBytes };
     const key = tree.keyOf(row);
+    faultPoint('upload.begun');
     const result = await context.uploader.upload({
       key,
       fd: staging.fd,
@@ -233,6 +266,7 @@ export class Committer {
       exclusive: file.exclusive,
       md5: undefined,
       base: baseOf(key, row, staging),
+      expecting: (etag) => staging.noteUploading(etag),
       prepare: (offset, lengthBytes) => this.#parts.contents.fill(file, staging.missing(offset, lengthBytes)),
     });
     this.#noteUploaded(file, changed, staging, version, result);
@@ -264,18 +298,23 @@ export class Committer {
     const { context, contents } = this.#parts;
     const { index, cache, clock } = context;
     const oldContent = row.content;
-    const isClean = staging.noteUploaded(version);
-    index.nodes.update(file.id, {
-      etag: result.etag,
-      lastModifiedMs: result.lastModifiedMs,
-      sizeBytes: row.sizeBytes,
-      mtime: row.mtime,
-      ctime: row.ctime,
-      content: index.contents.allocate(),
-      complete: true,
-      validatedAtMs: clock.nowMs(),
-      dirty: !isClean,
+    // What the file is laid over and which version that is belong together.
+    const isClean = index.transaction(() => {
+      const isUploaded = staging.noteUploaded(version);
+      index.nodes.update(file.id, {
+        etag: result.etag,
+        lastModifiedMs: result.lastModifiedMs,
+        sizeBytes: row.sizeBytes,
+        mtime: row.mtime,
+        ctime: row.ctime,
+        content: index.contents.allocate(),
+        complete: true,
+        validatedAtMs: clock.nowMs(),
+        dirty: !isUploaded,
+      });
+      return isUploaded;
     });
+    faultPoint('upload.noted');
     file.exclusive = false;
     if (isClean) file.noteClean();
     contents.closeReader(file);

@@ -61,7 +61,7 @@ export class Moves {
   /** In the index: the old target loses the name, the node gets it. */
   takeName(row: NodeRow, { to, name, target }: Destination, fields: Partial<NodeFields>): void {
     const { context, tree, retirement } = this.parts;
-    const { index, beliefs } = context;
+    const { index, beliefs, journal } = context;
     index.transaction(() => {
       if (target !== undefined) retirement.retireId(target.id);
       // A probe or a listing may have found the new name while the copy was under way.
@@ -70,6 +70,8 @@ export class Moves {
       index.nodes.move(row.id, to, name);
       index.nodes.update(row.id, fields);
     });
+    if (row.kind === 'directory') journal.noteAllMoved();
+    else journal.noteMoved(row.id);
     if (row.parent !== undefined) beliefs.noteRemoved(row.parent, row.name);
     beliefs.notePresent(to, name);
     if (row.parent !== undefined) tellViews(context, row.parent, row.name);

@@ -50,7 +50,10 @@ export class Namespace {
   /** A new file that the bucket does not have yet; its first flush brings it there. */
   async createFile(parent: NodeId, name: string, mode: number, owner: Owner): Promise<NodeRow> {
     await this.#checkFree(parent, name, 'file');
-    return this.#insert(parent, name, { ...this.#newFields(parent, 'file', mode, owner), dirty: true, complete: true });
+    const fields = { ...this.#newFields(parent, 'file', mode, owner), dirty: true, complete: true };
+    const row = this.#insert(parent, name, fields);
+    faultPoint('create.named');
+    return row;
   }
 
   async makeDirectory(parent: NodeId, name: string, mode: number, owner: Owner): Promise<NodeRow> {

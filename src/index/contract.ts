@@ -195,6 +195,8 @@ export interface StagingRow {
   readonly error: string | undefined;
   /** What the last fsync made safe against loss of power; undefined: nothing yet. */
   readonly durable: DurableStaging | undefined;
+  /** Of the version that an upload was going to make, of which nobody knows yet whether it did. */
+  readonly expectedEtag: string | undefined;
 }
 
 export interface DurableStaging {

@@ -91,7 +91,8 @@ function openLocked(options: IndexOptions, lock: Database.Database, prepare: (db
     const tables = prepareTables(db);
     prepare(db);
     flushNow(`${path}-wal`);
-    if (isNew) flushNow(dirname(path));
+    // The log is a new file too, after each orderly end.
+    flushNow(dirname(path));
     const settings = { path, walLimitBytes: options.walLimitBytes ?? WAL_LIMIT_BYTES };
     // Without the thread commits do its work: slower, but the log stays bounded.
     const checkpointer = new Checkpointer(settings, log, () => db.pragma('wal_autocheckpoint = 1000'));

@@ -18,6 +18,7 @@ interface StagingRecord {
   readonly created_at_ms: number;
   readonly error: string | null;
   readonly durable: string | null;
+  readonly expected_etag: string | null;
 }
 
 interface IntentRecord {
@@ -48,9 +49,11 @@ export class SqlitePending implements PendingTable {
 
   constructor(db: Database) {
     this.#putStaging = db.prepare(`
-      INSERT INTO stagings (node, file, base_size_bytes, created_at_ms, error, durable) VALUES (?, ?, ?, ?, ?, ?)
+      INSERT INTO stagings (node, file, base_size_bytes, created_at_ms, error, durable, expected_etag)
+      VALUES (?, ?, ?, ?, ?, ?, ?)
       ON CONFLICT (node) DO UPDATE SET file = excluded.file, base_size_bytes = excluded.base_size_bytes,
-        created_at_ms = excluded.created_at_ms, error = excluded.error, durable = excluded.durable`);
+        created_at_ms = excluded.created_at_ms, error = excluded.error, durable = excluded.durable,
+        expected_etag = excluded.expected_etag`);
     this.#getStaging = db.prepare('SELECT * FROM stagings WHERE node = ?');
     this.#deleteStaging = db.prepare('DELETE FROM stagings WHERE node = ?');
     this.#stagings = db.prepare('SELECT * FROM stagings WHERE node > ? ORDER BY node LIMIT ?');
@@ -82,7 +85,8 @@ export class SqlitePending implements PendingTable {
 
   putStaging(row: StagingRow): void {
     const durable = row.durable === undefined ? null : JSON.stringify(row.durable);
-    this.#putStaging.run(row.node, row.file, row.baseSizeBytes, row.createdAtMs, row.error ?? null, durable);
+    const { node, file, baseSizeBytes, createdAtMs, error = null, expectedEtag = null } = row;
+    this.#putStaging.run(node, file, baseSizeBytes, createdAtMs, error, durable, expectedEtag);
   }
 
   getStaging(node: NodeId): StagingRow | undefined {
@@ -132,6 +136,7 @@ function toStaging(record: StagingRecord): StagingRow {
     createdAtMs: record.created_at_ms,
     error: record.error ?? undefined,
     durable: record.durable === null ? undefined : (JSON.parse(record.durable) as DurableStaging),
+    expectedEtag: record.expected_etag ?? undefined,
   };
 }
 

@@ -37,6 +37,8 @@ export interface Staging {
   readonly present: Extents;
   /** Bytes that differ, or may differ, from the old content. A subset of present. After a crash: all of present. */
   readonly dirty: Extents;
+  /** What the last upload was going to make, when nobody knows whether it did: its answer was lost, or its process died. */
+  readonly expectedEtag: string | undefined;
   /** Grows with every change; equal values mean nothing was changed in between. */
   readonly version: number;
   /** True when reads need nothing of the old content. */
@@ -69,6 +71,8 @@ export interface Staging {
   noteAllChanged(): void;
   /** Everything written before the call survives a loss of power: file and index are flushed. */
   sync(): Promise<void>;
+  /** To be called before an upload appears in the bucket. */
+  noteUploading(expectedEtag: string): void;
   /**
    * Everything up to `version` is in the bucket now. If nothing changed since, dirty becomes empty, all of the content is base, and the answer is
    * true. (Whether a recovered staging file is still owed to the bucket, the node's `dirty` says.)

@@ -3,13 +3,21 @@ import { mkdirSync } from 'node:fs';
 import { open, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../base/clock.ts';
+import { faultPoint } from '../base/fault-points.ts';
 import type { NodeId } from '../base/ids.ts';
 import { KeyedLock } from '../base/locks.ts';
 import type { Logger } from '../base/log.ts';
 import { INDEX_BATCH, type Index, type IntentAction, type IntentRow } from '../index/contract.ts';
 import type { Journal, Staging, Stray } from './contract.ts';
 import { Describer } from './description.ts';
-import { adoptStray, DETACHED_SUFFIX, moveToLostAndFound, readBootId, recoverStagings } from './recovery.ts';
+import {
+  adoptStray,
+  DETACHED_SUFFIX,
+  moveToLostAndFound,
+  NEW_STAGING,
+  readBootId,
+  recoverStagings,
+} from './recovery.ts';
 import { FileStaging, type StagingContext } from './staging.ts';
 
 export interface JournalOptions {
@@ -68,6 +76,7 @@ class DirectoryJournal implements Journal {
       this.#open.delete(node);
       // The file first: one without a row would look like something to keep.
       await rm(staging.path, { force: true });
+      faultPoint('discard.removed');
       this.#index.pending.deleteStaging(node);
       await this.#end(staging);
     });
@@ -81,10 +90,12 @@ class DirectoryJournal implements Journal {
       const path = staging.path + DETACHED_SUFFIX;
       try {
         await rename(staging.path, path);
+        faultPoint('settle.detached');
       } finally {
         this.#index.pending.deleteStaging(node);
         await this.#end(staging);
       }
+      faultPoint('settle.unlisted');
       return { path, sizeBytes: staging.sizeBytes };
     });
   }
@@ -181,10 +192,11 @@ class DirectoryJournal implements Journal {
     const name = `${node}-${randomBytes(6).toString('hex')}`;
     const path = join(this.#directory, name);
     const createdAtMs = this.#context.clock.nowMs();
-    const row = { node, file: name, baseSizeBytes, createdAtMs, error: undefined, durable: undefined };
+    const row = { node, file: name, baseSizeBytes, createdAtMs, ...NEW_STAGING };
     const file = await open(path, 'wx+', 0o600);
     try {
       if (baseSizeBytes > 0) await file.truncate(baseSizeBytes);
+      faultPoint('stage.filed');
       this.#index.pending.putStaging(row);
     } catch (error) {
       await file.close();
@@ -194,6 +206,7 @@ class DirectoryJournal implements Journal {
     const staging = new FileStaging(this.#context, file, row, { path, sizeBytes: baseSizeBytes, present: [] });
     this.#open.set(node, staging);
     staging.noteStale();
+    faultPoint('stage.listed');
     return staging;
   }
 }

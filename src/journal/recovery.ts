@@ -16,6 +16,9 @@ export const DETACHED_SUFFIX = '.detached';
 /** Of the path, in the name of a file of lost+found. */
 const TELLING_CHARACTERS = 150;
 
+/** Nothing of it was flushed, uploaded or refused yet. */
+export const NEW_STAGING = { error: undefined, durable: undefined, expectedEtag: undefined };
+
 const BOOT_FACT = 'journal.bootId';
 
 export async function recoverStagings(
@@ -63,7 +66,9 @@ async function reopen(
   const path = join(directory, row.file);
   const file = await openExisting(path);
   if (file === undefined) {
-    log.error({ path, node: row.node }, 'a staging file is gone: changes that were not uploaded are lost');
+    // Else it was being given away or deleted when the process ended.
+    const isOwed = index.nodes.get(row.node)?.dirty === true;
+    if (isOwed) log.error({ path, node: row.node }, 'a staging file is gone: changes that were not uploaded are lost');
     index.pending.deleteStaging(row.node);
     return undefined;
   }
@@ -106,7 +111,7 @@ export async function adoptStray(
 ): Promise<FileStaging> {
   const { file: name, baseSizeBytes, createdAtMs, present } = stray;
   const path = join(directory, name);
-  const row = { node, file: name, baseSizeBytes, createdAtMs, error: undefined, durable: undefined };
+  const row = { node, file: name, baseSizeBytes, createdAtMs, ...NEW_STAGING };
   const file = await open(path, 'r+');
   context.index.transaction(() => {
     context.index.pending.putStaging(row);

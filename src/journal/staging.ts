@@ -2,6 +2,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { assert } from '../base/assert.ts';
 import type { Clock, Timespec } from '../base/clock.ts';
 import { type Extent, Extents } from '../base/extents.ts';
+import { faultPoint } from '../base/fault-points.ts';
 import type { NodeId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { Index, StagingRow } from '../index/contract.ts';
@@ -90,6 +91,10 @@ export class FileStaging implements Staging {
     return this.#row.baseSizeBytes;
   }
 
+  get expectedEtag(): string | undefined {
+    return this.#row.expectedEtag;
+  }
+
   get version(): number {
     return this.#version;
   }
@@ -125,6 +130,7 @@ export class FileStaging implements Staging {
     try {
       await this.#lock.run(offset, end, async () => {
         await put(this.#file.fd);
+        faultPoint('stage.written');
         this.#noteChanged(offset, end);
       });
     } catch (error) {
@@ -182,13 +188,20 @@ export class FileStaging implements Staging {
     this.#isNameDurable = true;
   }
 
+  noteUploading(expectedEtag: string): void {
+    this.#putRow({ expectedEtag });
+  }
+
   noteUploaded(version: number): boolean {
     this.#context.describer.noteStale(this);
-    if (version !== this.#version) return false;
+    if (version !== this.#version) {
+      this.#putRow({ expectedEtag: undefined });
+      return false;
+    }
     this.dirty.clear();
     const { index } = this.#context;
     index.transaction(() => {
-      this.#putRow({ baseSizeBytes: this.#sizeBytes, error: undefined });
+      this.#putRow({ baseSizeBytes: this.#sizeBytes, error: undefined, expectedEtag: undefined });
       index.pending.setExtents(this.node, this.present.list);
     });
     return true;

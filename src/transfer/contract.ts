@@ -66,6 +66,8 @@ export interface UploadJob {
   readonly base:
     | { readonly key: string; readonly etag: string; readonly sizeBytes: number; readonly changed: readonly Extent[] }
     | undefined;
+  /** Told before the object can appear: the ETag that it gets, where ETags follow from the content. */
+  readonly expecting: (etag: string) => void;
   /** Makes the staging file hold `[offset, offset + length)` before it is read (fills in old content). */
   readonly prepare: (offset: number, lengthBytes: number) => Promise<void>;
   readonly signal?: AbortSignal;

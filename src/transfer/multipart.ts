@@ -18,8 +18,8 @@ export interface MultipartJob {
   readonly parts: readonly Part[];
   /** Sends or copies one part. The signal ends it when another part failed. */
   readonly send: (upload: MultipartUpload, part: Part, signal: AbortSignal) => Promise<PartResult>;
-  /** Last look before the object appears; rejects to prevent it. */
-  readonly beforeComplete: () => Promise<void>;
+  /** Last look before the object appears; rejects to prevent it. `expectedEtag`: undefined when it cannot be told. */
+  readonly beforeComplete: (expectedEtag: string | undefined) => Promise<void>;
 }
 
 /** Parts in parallel, at most as many as `slots` has. Aborted on failure: an unfinished upload is billed until someone notices. */
@@ -32,7 +32,7 @@ export async function runMultipart(
   const upload = await store.createMultipart(job.key, job.request);
   try {
     const parts = await sendParts(slots, upload, job);
-    await job.beforeComplete();
+    await job.beforeComplete(multipartEtag(parts.map((part) => part.etag)));
     return await complete(store, upload, parts, job.request);
   } catch (error) {
     await store.abortMultipart(upload).catch((cause: unknown) => {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { faultPoint } from '../base/fault-points.ts';
 import type { Logger } from '../base/log.ts';
 import { Semaphore } from '../base/semaphore.ts';
 import {
@@ -108,7 +109,9 @@ class StagedUploader implements Uploader {
   }
 
   async #put(job: UploadJob, body: FileBody, request: PutRequest): Promise<UploadResult> {
+    job.expecting(body.md5Hex);
     const result = await this.#store.put(job.key, body, request);
+    faultPoint('upload.put');
     const isSuspect = this.#etagsAreMd5 && looksLikeMd5(result.etag) && result.etag.toLowerCase() !== body.md5Hex;
     if (isSuspect) await this.#readBack(job, result.etag, body.md5Hex);
     return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, multipart: false };
@@ -146,11 +149,14 @@ class StagedUploader implements Uploader {
         part.kind === 'copy' && base !== undefined
           ? this.#copyPart(upload, part, base, signal)
           : this.#sendPart(job, upload, part, signal),
-      beforeComplete: async () => {
+      beforeComplete: async (expectedEtag) => {
+        faultPoint('upload.parts');
+        if (expectedEtag !== undefined) job.expecting(expectedEtag);
         if (base !== undefined) await this.#checkBase(base);
         if (job.exclusive) await this.#checkAbsent(job.key);
       },
     });
+    faultPoint('upload.completed');
     return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, multipart: true };
   }
 

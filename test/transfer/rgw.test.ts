@@ -36,7 +36,14 @@ afterAll(async () => {
 });
 
 function job(bytes: Uint8Array, base?: UploadJob['base']): UploadJob {
-  const rest = { attributes: PLAIN, exclusive: false, md5: undefined, base, prepare: async () => {} };
+  const rest = {
+    attributes: PLAIN,
+    exclusive: false,
+    md5: undefined,
+    base,
+    expecting: () => {},
+    prepare: async () => {},
+  };
   return { key: 'large', fd: file.fd, sizeBytes: bytes.length, ...rest };
 }
 

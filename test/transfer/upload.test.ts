@@ -45,6 +45,7 @@ async function jobFor(bytes: Uint8Array, change: Partial<UploadJob> = {}): Promi
     exclusive: false,
     md5: undefined,
     base: undefined,
+    expecting: () => {},
     prepare: async () => {},
     ...change,
   };
