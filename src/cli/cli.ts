@@ -6,10 +6,10 @@ import { EXIT, MountError } from '../mount/errors.ts';
 import { nearest } from './nearest.ts';
 import { optionHelp, optionMarkdown } from './option-help.ts';
 import { splitOptions } from './parse-options.ts';
-import { addPending } from './repair-commands.ts';
+import { addFsck, addPending, addRecover } from './repair-commands.ts';
 import { printable, type Terminal } from './terminal.ts';
 
-const COMMANDS = ['mount', 'umount', 'unmount', 'restart', 'status', 'pending', 'help'];
+const COMMANDS = ['mount', 'umount', 'unmount', 'restart', 'status', 'pending', 'recover', 'fsck', 'help'];
 const ASKS = ['--help', '-h', '--version', '-V'];
 
 const EPILOGUE = `As a line of /etc/fstab (see scripts/install-helpers):
@@ -80,6 +80,8 @@ function commandLine(argv: string[], terminal: Terminal, run: Run): Argv {
   addRestart(parser, terminal, run);
   addStatus(parser, terminal, run);
   addPending(parser, terminal, run);
+  addRecover(parser, terminal, run);
+  addFsck(parser, terminal, run);
   return addHelp(parser, terminal, run);
 }
 

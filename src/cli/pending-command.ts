@@ -9,14 +9,11 @@ import { callControl, NoDaemonError } from '../mount/control.ts';
 import { controlSocketPath, runDirectory } from '../mount/directories.ts';
 import { EXIT, MountError, systemCode } from '../mount/errors.ts';
 import { indexPath, stagingDirectory } from '../mount/layers.ts';
-import { listKept, listPending, type PendingChange, type PendingList } from '../mount/pending.ts';
+import { collect, listKept, listPending, type PendingChange, type PendingList } from '../mount/pending.ts';
 import { realName } from '../mount/preflight.ts';
 import { pendingText } from './pending-text.ts';
 import { findTarget, type Host, type TargetArguments } from './target.ts';
 import type { Terminal } from './terminal.ts';
-
-/** So many are told; all are counted. */
-const SHOWN_MAX = 10_000;
 
 /** Exits 0 when the bucket has everything, 1 when it does not. */
 export async function pendingCommand(
@@ -49,12 +46,10 @@ async function socketOfMount(word: string | undefined, uid: number): Promise<str
 
 /** undefined: there is no daemon. */
 async function ask(socket: string): Promise<PendingList | undefined> {
-  const list = new List();
+  const changes: PendingChange[] = [];
   try {
-    await callControl(socket, 'pending', null, (value) => {
-      for (const change of value as PendingChange[]) list.add(change);
-    });
-    return list;
+    const count = await callControl(socket, 'pending', null, (value) => changes.push(value as PendingChange));
+    return { changes, count: Number(count) };
   } catch (error) {
     if (error instanceof NoDaemonError) return undefined;
     throw error;
@@ -62,31 +57,15 @@ async function ask(socket: string): Promise<PendingList | undefined> {
 }
 
 async function look(config: MountConfig, terminal: Terminal): Promise<PendingList> {
-  const list = new List();
   const staging = stagingDirectory(config);
   try {
     const index = openIndexReader(indexPath(config));
-    try {
-      const place = { index, stagingDirectory: staging, prefix: config.prefix };
-      for await (const change of listPending(place)) list.add(change);
-    } finally {
-      index.close();
-    }
+    const place = { index, stagingDirectory: staging, prefix: config.prefix };
+    return await collect(listPending(place)).finally(() => index.close());
   } catch (error) {
     if (error instanceof IndexError) throw new MountError(`What is pending cannot be told: ${error.message}.`);
     if (systemCode(error) !== 'SQLITE_CANTOPEN') throw error;
     terminal.note(`There is no index in ${config.stateDirectory}.`);
-    for await (const change of listKept(staging)) list.add(change);
-  }
-  return list;
-}
-
-class List implements PendingList {
-  readonly changes: PendingChange[] = [];
-  count = 0;
-
-  add(change: PendingChange): void {
-    this.count += 1;
-    if (this.count <= SHOWN_MAX) this.changes.push(change);
+    return collect(listKept(staging));
   }
 }

@@ -35,6 +35,64 @@ export function addPending(parser: Argv, terminal: Terminal, run: Run): void {
   );
 }
 
+const RECOVER = `tsfs recover BUCKET|DIR [--export DIR] [--json]
+
+Brings to the bucket what a mount that has ended or crashed still owes it, without mounting: uploads, renames, deletes. (A mount does
+the same by itself, in the background.) With --export the bucket gets nothing: staged files are copied to DIR, with their
+paths, and those of lost+found too. Parts that nobody changed are fetched; where the bucket is away, it is told which are missing. Nothing is
+removed that is not in the bucket.`;
+
+const FSCK = `tsfs fsck BUCKET|DIR [--repair] [--json]
+
+Compares the index, what is staged, and the cache of a mount with each other and with the bucket, while it is not mounted; one line for
+each finding, with what repairing would do. Repairing never removes the only copy of anything: what cannot be brought to the
+bucket is kept in lost+found. Reads the whole cache and lists the whole bucket.`;
+
+export function addRecover(parser: Argv, terminal: Terminal, run: Run): void {
+  parser.command(
+    'recover [target]',
+    'Finish or export what the bucket does not have, without a mount',
+    (builder) =>
+      targetOptions(builder.usage(RECOVER))
+        .option('export', { type: 'string', describe: 'An empty or new directory for the staged files' })
+        .option('json', { type: 'boolean', describe: 'For programs' })
+        .example('tsfs recover photos', 'upload what a crash has left')
+        .example('tsfs recover photos --export /root/rescue', 'the store is gone: have the files')
+        .example('tsfs recover photos -o url=https://other.example.com', 'the store is somewhere else now')
+        .epilogue(
+          `${TARGET}\n\nExit status: 0 the bucket has everything, or all is exported; 1 not everything; 2 wrong usage.`,
+        ),
+    (args) =>
+      run(async () => {
+        const { recoverCommand } = await import('./recover-command.ts');
+        return recoverCommand({ ...targetOf(args), export: args.export, json: args.json ?? false }, host(), terminal);
+      })(),
+  );
+}
+
+export function addFsck(parser: Argv, terminal: Terminal, run: Run): void {
+  parser.command(
+    'fsck [target]',
+    'Check, and repair, what is kept on this host of a bucket',
+    (builder) =>
+      targetOptions(builder.usage(FSCK))
+        .option('repair', { type: 'boolean', describe: 'Repair what is found' })
+        .option('json', { type: 'boolean', describe: 'For programs: a line for each finding, and one at the end' })
+        .example('tsfs umount /mnt/photos && tsfs fsck photos', '')
+        .example('tsfs fsck photos --repair', '')
+        .epilogue(
+          `${TARGET}\n\nExit status, as of fsck(8): 0 clean, 1 all findings repaired, 4 findings left, 8 it could not be checked (mounted,
+the bucket does not answer), 16 wrong usage.`,
+        ),
+    (args) =>
+      run(async () => {
+        const { fsckCommand } = await import('./fsck-command.ts');
+        const { repair = false, json = false } = args;
+        return fsckCommand({ ...targetOf(args), repair, json }, host(), terminal);
+      })(),
+  );
+}
+
 function targetOptions(builder: Argv) {
   return builder
     .positional('target', { type: 'string', describe: 'BUCKET[:/PREFIX], or DIR' })

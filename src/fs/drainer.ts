@@ -78,9 +78,8 @@ export class Drainer {
     // What was begun with names first: it may be in the way of uploads.
     const failed: { name: string; error: string }[] = [...(await this.#backlog.drain())];
     let uploaded = 0;
-    const rows = this.#owed();
-    let left = rows.length;
-    await this.#each(rows, async (row) => {
+    let left = this.#context.index.pending.counts().stagings;
+    await this.#each(this.#owed(), async (row) => {
       const error = await this.#try(row.node);
       if (error === undefined) uploaded += 1;
       else failed.push({ name: this.#context.index.nodes.get(row.node)?.name ?? row.file, error });
@@ -123,11 +122,13 @@ export class Drainer {
     this.#isLooking = true;
     try {
       const nowMs = this.#context.clock.monotonicMs();
-      const due = this.#owed().filter(({ node }) => {
+      const isDue = ({ node }: StagingRow) => {
         if ((this.#openFiles.find(node)?.writers ?? 0) > 0) return false;
         return (this.#retries.get(node)?.dueAtMs ?? 0) <= nowMs;
-      });
-      await this.#each(due, async ({ node }) => {
+      };
+      await this.#each(this.#owed(), async (row) => {
+        if (!isDue(row)) return;
+        const { node } = row;
         if ((await this.#try(node)) === undefined) this.#retries.delete(node);
         else this.#postpone(node);
       });
@@ -136,9 +137,15 @@ export class Drainer {
     }
   }
 
-  #owed(): StagingRow[] {
+  /** Page by page, as it is asked for: there may be very many. */
+  *#owed(): Generator<StagingRow> {
     const { index } = this.#context;
-    return index.pending.stagings(0, INDEX_BATCH).filter(({ node }) => index.nodes.get(node)?.dirty === true);
+    for (let after = 0; ; ) {
+      const page = index.pending.stagings(after, INDEX_BATCH);
+      yield* page.filter(({ node }) => index.nodes.get(node)?.dirty === true);
+      if (page.length < INDEX_BATCH) return;
+      after = page.at(-1)?.node ?? 0;
+    }
   }
 
   #postpone(node: NodeId): void {
@@ -156,10 +163,9 @@ export class Drainer {
     }
   }
 
-  async #each(rows: readonly StagingRow[], task: (row: StagingRow) => Promise<void>): Promise<void> {
-    const queue = rows.values();
+  async #each(rows: IteratorObject<StagingRow>, task: (row: StagingRow) => Promise<void>): Promise<void> {
     const worker = async () => {
-      for (const row of queue) await task(row);
+      for (const row of rows) await task(row);
     };
     await Promise.all(Array.from({ length: PARALLEL }, worker));
   }

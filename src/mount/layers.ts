@@ -36,6 +36,8 @@ export interface Ground {
   readonly teardown: Teardown;
   /** Called at each time that the index turns out to be damaged while it is in use. */
   readonly onIndexDamage?: () => void;
+  /** Nothing is tidied up. */
+  readonly isOnlyLookedAt?: boolean;
 }
 
 export interface Layers {
@@ -56,6 +58,7 @@ export async function openLayers(config: MountConfig, ground: Ground): Promise<L
     directory: config.cache.directory,
     limitBytes: config.cache.limitBytes,
     minFreeBytes: config.cache.minFreeBytes,
+    tidy: ground.isOnlyLookedAt !== true,
     contents: index.contents,
     transaction: (body) => index.transaction(body),
     clock: systemClock,

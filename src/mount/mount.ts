@@ -22,7 +22,7 @@ import type { Guardian } from './guardian.ts';
 import { disinherit, inheritance, legacy } from './heritage.ts';
 import { indexPath, openLayers, stagingDirectory } from './layers.ts';
 import { openCheckedStore, openStore } from './object-store.ts';
-import { listPending } from './pending.ts';
+import { collect, listPending } from './pending.ts';
 import type { MountStatus } from './status.ts';
 import { openView, type View } from './view.ts';
 
@@ -115,7 +115,9 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
         fileSystem.drainer.drain((remainingFiles) => progress({ remainingFiles })).then((report) => ({ ...report })),
       pending: async (_args, progress) => {
         const place = { index, stagingDirectory: stagingDirectory(config), prefix: config.prefix };
-        for await (const change of listPending(place)) progress([change]);
+        const { changes, count } = await collect(listPending(place));
+        for (const change of changes) progress(change);
+        return count;
       },
       swap: () => {
         if (guardian.pid === undefined)

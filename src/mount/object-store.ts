@@ -7,6 +7,7 @@ import { type StackedStore, stackStore } from '../store/stack.ts';
 import type { Encryption, MountConfig } from './config.ts';
 import { loadCredentials } from './credentials.ts';
 import { MountError } from './errors.ts';
+import { storeFailure } from './messages.ts';
 
 const CUSTOMER_KEY_BYTES = 32;
 
@@ -34,6 +35,17 @@ export async function openStore(config: MountConfig, log: Logger): Promise<Stack
     log,
     retry: { maxAttempts: store.retries + 1 },
   });
+}
+
+/** The same, and the bucket answers. Rejects with a MountError that says why it does not. */
+export async function openCheckedStore(config: MountConfig, log: Logger): Promise<StackedStore> {
+  try {
+    const store = await openStore(config, log);
+    await store.store.check({ prefix: config.prefix });
+    return store;
+  } catch (error) {
+    throw storeFailure(error, config);
+  }
 }
 
 async function writeOptions(objects: MountConfig['objects']): Promise<S3WriteOptions> {

@@ -26,6 +26,19 @@ export interface PendingList {
   readonly count: number;
 }
 
+/** So many are told; all are counted. */
+const TOLD_MAX = 10_000;
+
+export async function collect(changes: AsyncIterable<PendingChange> | Iterable<PendingChange>): Promise<PendingList> {
+  const told: PendingChange[] = [];
+  let count = 0;
+  for await (const change of changes) {
+    count += 1;
+    if (count <= TOLD_MAX) told.push(change);
+  }
+  return { changes: told, count };
+}
+
 export interface PendingPlace {
   readonly index: Pick<Index, 'nodes' | 'pending'>;
   readonly stagingDirectory: string;
