@@ -1,7 +1,7 @@
 /** A directory gets another name: everything below is copied, then the originals are deleted. See `renames.ts` for what a crash leaves. */
+import { randomUUID } from 'node:crypto';
 import { faultPoint } from '../base/fault-points.ts';
-import type { IntentAction, MovedTree, NodeRow } from '../index/contract.ts';
-import type { TreeMove } from '../transfer/contract.ts';
+import type { IntentAction, NodeRow } from '../index/contract.ts';
 import { FsError } from './errors.ts';
 import type { Begun, Destination, DirectoryMove, Moves } from './moves.ts';
 
@@ -35,9 +35,9 @@ export class DirectoryMoves {
   /** Deletes the copies: the source is whole. */
   async undo({ id, action }: Begun<DirectoryMove>): Promise<void> {
     const { mover, journal } = this.#moves.parts.context;
-    await mover.undoTree(treeMove(id, action));
+    await mover.undoTree(action);
     faultPoint('tree.undone');
-    await mover.forgetTree(treeMove(id, action));
+    await mover.forgetTree(action);
     journal.done(id);
   }
 
@@ -45,13 +45,12 @@ export class DirectoryMoves {
   removeOriginals({ id, action }: Begun<Removal>, isRecovered: boolean): void {
     const { context, backlog } = this.#moves.parts;
     const { mover, journal } = context;
-    const move = treeMove(id, action);
     let checked = isRecovered;
     const attempt = async () => {
       const how = { checked };
       checked = true;
-      await mover.removeTree(move, how);
-      await mover.forgetTree(move);
+      await mover.removeTree(action, how);
+      await mover.forgetTree(action);
       faultPoint('tree.forgotten');
       journal.done(id);
     };
@@ -61,22 +60,22 @@ export class DirectoryMoves {
 
   /** Looks at the target once more, past all beliefs: what is there is not ours to mix with. */
   async #begin(row: NodeRow, fromPrefix: string, toPrefix: string): Promise<Begun<DirectoryMove>> {
-    const { context, tree } = this.#moves.parts;
+    const { context } = this.#moves.parts;
     let keepsMarker = false;
     for await (const { objects } of context.store.list({ prefix: toPrefix, limit: 2 })) {
       if (objects.some(({ key }) => key !== toPrefix)) throw new FsError('ENOTEMPTY');
       keepsMarker ||= objects.length > 0;
     }
-    const markerKey = tree.keyOf(row);
-    const kind = 'renameTree';
-    return this.#moves.begin({ kind, node: row.id, phase: 'copying', fromPrefix, toPrefix, markerKey, keepsMarker });
+    const markerKey = this.#moves.parts.tree.keyOf(row);
+    const tree = { fromPrefix, toPrefix, markerKey, keepsMarker, list: `move-${randomUUID()}` };
+    return this.#moves.begin({ kind: 'renameTree', node: row.id, phase: 'copying', ...tree });
   }
 
   #move(row: NodeRow, destination: Destination, { id, action }: Begun<DirectoryMove>): Promise<void> {
     const { context, tree, backlog, markers } = this.#moves.parts;
     const { index, journal, mover, clock } = context;
     return this.#moves.working(id, async () => {
-      const count = await mover.copyTree(treeMove(id, action)).catch(async (error: unknown) => {
+      const count = await mover.copyTree(action).catch(async (error: unknown) => {
         await this.#takeBack({ id, action: { ...action, phase: 'undoing' } });
         throw error;
       });
@@ -107,8 +106,4 @@ export class DirectoryMoves {
       this.#moves.pursue(begun.id, begun.action, () => this.undo(begun), RETRY_MS);
     }
   }
-}
-
-function treeMove(id: number, { fromPrefix, toPrefix, markerKey, keepsMarker }: MovedTree): TreeMove {
-  return { fromPrefix, toPrefix, markerKey, keepsMarker, list: `move-${id}` };
 }

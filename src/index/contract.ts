@@ -236,6 +236,8 @@ export interface MovedTree {
   readonly markerKey: string;
   /** The new prefix has a marker of its own, which is replaced once the move cannot be taken back any more. */
   readonly keepsMarker: boolean;
+  /** Names the file that lists what is copied. */
+  readonly list: string;
 }
 
 export interface IntentRow {
