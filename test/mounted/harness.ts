@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach } from 'vitest';
 import { testServer } from '../support/buckets.ts';
+import { daemonEnvironment } from '../support/daemon-environment.ts';
 import { type FaultProxy, startProxy } from '../support/proxy.ts';
 import type { S3Operation } from '../support/s3-operation.ts';
 import { TestBucket } from './bucket.ts';
@@ -130,7 +131,13 @@ export class TestServer {
     // The kernel ends the daemon when this process dies, however it dies; with the daemon, its mount stops answering.
     const daemon = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, ...command], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...environment, AWSACCESSKEYID: accessKeyId, AWSSECRETACCESSKEY: secretAccessKey },
+      env: {
+        ...process.env,
+        ...daemonEnvironment(),
+        ...environment,
+        AWSACCESSKEYID: accessKeyId,
+        AWSSECRETACCESSKEY: secretAccessKey,
+      },
     });
     this.#daemon = daemon;
     const mark = this.#log.length;

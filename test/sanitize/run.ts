@@ -1,13 +1,13 @@
 /** `npm run test:sanitize`: the kernel driver and some of the mounted tests under both sanitizers. */
 import { announceServer } from '../support/buckets.ts';
 import { startRgw } from '../support/rgw.ts';
-import { runUnder, type Sanitizer } from './sanitizer.ts';
+import { type Place, runUnder, type Sanitizer } from './sanitizer.ts';
 
 const SANITIZERS: readonly Sanitizer[] = ['address', 'thread'];
-const PARTS = [
-  ['--project', 'unit', 'test/kernel', 'test/fuzz/native.test.ts', 'test/fuzz/wire.test.ts'],
-  ['--project', 'mounted', 'test/kernel/driver.mounted.test.ts', 'test/kernel/hot-table.mounted.test.ts'],
-  ['--project', 'mounted', 'test/mounted/hot.test.ts', 'test/mounted/semantics.test.ts'],
+const PARTS: readonly { readonly place: Place; readonly project: string; readonly files: readonly string[] }[] = [
+  { place: 'tests', project: 'unit', files: ['test/kernel', 'test/fuzz/native.test.ts'] },
+  { place: 'daemons', project: 'mounted', files: ['test/kernel/driver.mounted', 'test/kernel/hot-table.mounted'] },
+  { place: 'daemons', project: 'mounted', files: ['test/mounted/hot.test.ts', 'test/mounted/semantics.test.ts'] },
 ];
 const PART_LIMIT_MS = 900_000;
 
@@ -17,10 +17,11 @@ announceServer(gateway);
 let failures = 0;
 try {
   for (const sanitizer of SANITIZERS) {
-    for (const part of PARTS) {
-      const { status, output, reports } = await runUnder(sanitizer, part, PART_LIMIT_MS);
+    for (const { place, project, files } of PARTS) {
+      const vitest = ['--project', project, ...files];
+      const { status, output, reports } = await runUnder(sanitizer, place, vitest, PART_LIMIT_MS);
       const isGood = status === 0 && reports === '';
-      console.log(`${sanitizer} ${part.slice(2).join(' ')}: ${isGood ? 'good' : 'FAILED'}`);
+      console.log(`${sanitizer} ${files.join(' ')}: ${isGood ? 'good' : 'FAILED'}`);
       if (isGood) continue;
       failures += 1;
       console.log(`${output.slice(-20_000)}\n${reports.slice(0, 20_000)}`);

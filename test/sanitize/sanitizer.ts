@@ -4,6 +4,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { announceDaemonEnvironment } from '../support/daemon-environment.ts';
 
 const run = promisify(execFile);
 
@@ -29,12 +30,20 @@ export async function buildAddon(sanitizer: Sanitizer): Promise<string> {
   return join(ROOT, `build/tsfs_native.${sanitizer}.node`);
 }
 
-/** Vitest on these files, with the gateway of the environment. */
-export async function runUnder(sanitizer: Sanitizer, vitest: readonly string[], limitMs: number): Promise<Outcome> {
+/** Whether the tests load the addon, or only the daemons that they start. Other programs may have faults of their own. */
+export type Place = 'tests' | 'daemons';
+
+/** Vitest with these arguments, with the gateway of the environment. */
+export async function runUnder(
+  sanitizer: Sanitizer,
+  place: Place,
+  vitest: readonly string[],
+  limitMs: number,
+): Promise<Outcome> {
   const addon = await buildAddon(sanitizer);
   const directory = await mkdtemp(join(tmpdir(), 'tsfs-sanitize-'));
   try {
-    const log = join(directory, 'report');
+    const loaded = { TSFS_NATIVE: addon, ...(await preload(sanitizer, join(directory, 'report'))) };
     const outcome = await runVitest(vitest, limitMs, {
       ...process.env,
       // Of vitest itself, when this runs within it.
@@ -42,8 +51,7 @@ export async function runUnder(sanitizer: Sanitizer, vitest: readonly string[], 
       VITEST_WORKER_ID: undefined,
       VITEST_POOL_ID: undefined,
       NODE_OPTIONS: undefined,
-      TSFS_NATIVE: addon,
-      ...(await preload(sanitizer, log)),
+      ...(place === 'tests' ? loaded : announceDaemonEnvironment(loaded)),
     });
     // Processes of the tests are often killed, so that their exit status says nothing: the reports do.
     const names = await readdir(directory);
@@ -55,7 +63,7 @@ export async function runUnder(sanitizer: Sanitizer, vitest: readonly string[], 
 }
 
 /** Node is not built under the sanitizer: its runtime has to be there before everything else. */
-async function preload(sanitizer: Sanitizer, log: string): Promise<NodeJS.ProcessEnv> {
+async function preload(sanitizer: Sanitizer, log: string): Promise<Record<string, string>> {
   const library = sanitizer === 'address' ? 'libasan.so' : 'libtsan.so';
   const { stdout } = await run(process.env.CXX ?? 'g++', [`-print-file-name=${library}`]);
   const LD_PRELOAD = stdout.trim();

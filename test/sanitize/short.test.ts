@@ -8,7 +8,7 @@ const RUNS = '300';
 test('no memory error', { timeout: 240_000 }, async () => {
   await buildAddon('address');
   process.env.TSFS_FUZZ_RUNS ??= RUNS;
-  const { status, output, reports } = await runUnder('address', ['--project', 'unit', ...PARTS], 120_000);
+  const { status, output, reports } = await runUnder('address', 'tests', ['--project', 'unit', ...PARTS], 120_000);
   expect(reports).toBe('');
   expect(status, output).toBe(0);
 });

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { abortMount, type MountOptions } from '../../../src/kernel/mount.ts';
 import { findMount } from '../../../src/kernel/mount-table.ts';
 import type { SessionStatus } from '../../../src/kernel/session.ts';
+import { daemonEnvironment } from '../../support/daemon-environment.ts';
 import type { DaemonOptions, Question } from './toy-daemon.ts';
 import type { ToyOptions } from './toy-fs.ts';
 
@@ -86,7 +87,10 @@ export class ToyMount {
       passthrough: setup.passthrough ?? true,
       withoutOpens: setup.withoutOpens ?? false,
     };
-    this.#daemon = fork(DAEMON, [JSON.stringify(options)], { execArgv: [] });
+    this.#daemon = fork(DAEMON, [JSON.stringify(options)], {
+      execArgv: [],
+      env: { ...process.env, ...daemonEnvironment() },
+    });
     this.#daemon.on('message', (message: FromDaemon) => {
       if ('ready' in message) started.resolve();
       else if ('failed' in message) started.reject(new Error(message.failed));
