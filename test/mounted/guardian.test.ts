@@ -178,6 +178,42 @@ test('a restart that was asked for, under load', { timeout: 90_000 }, async () =
   await server.umount();
 });
 
+describe('unmounted while no worker is there', () => {
+  /** Leaves a mount with a file that the bucket does not have, and workers that do not start until `repair`. */
+  async function withoutWorker(): Promise<{ server: TestServer; repair: () => Promise<void> }> {
+    const server = await startServer({ options: ['durability=local', 'retries=0'] });
+    const release = server.proxy.addFault({ effect: { type: 'reset' }, operations: ['PUT'] });
+    await writeFile(server.path('file'), 'content');
+    const job = await readFile(await server.jobFile());
+    await writeFile(await server.jobFile(), 'not a job');
+    process.kill((await server.workerPid()) as number, 'SIGKILL');
+    await eventually(async () => expect(server.log).toContain('ended before it was ready'), WORKER_LIMIT_MS);
+    const repair = async () => {
+      release();
+      await writeFile(await server.jobFile(), job);
+    };
+    return { server, repair };
+  }
+
+  test('tsfs umount waits for the next one, and for the uploads', async () => {
+    const { server, repair } = await withoutWorker();
+    const command = runProgram(process.execPath, [CLI, 'umount', server.dir]);
+    await repair();
+    await command;
+    expect(await server.bucket.text('file')).toBe('content');
+    await expect(server.exit()).resolves.toBe(0);
+  });
+
+  test('umount(8) does not, and the next one uploads all the same', async () => {
+    const { server, repair } = await withoutWorker();
+    await runProgram('umount', ['-i', '-l', server.dir]);
+    expect(await findMount(server.dir)).toBeUndefined();
+    await repair();
+    await expect(server.exit()).resolves.toBe(0);
+    expect(await server.bucket.text('file')).toBe('content');
+  });
+});
+
 test('a worker that hangs is replaced', { timeout: 90_000 }, async () => {
   process.env.TSFS_WATCHDOG_MS = '3000';
   const server = await startServer();
