@@ -19,6 +19,8 @@ export type Effect =
       readonly headers?: Readonly<Record<string, string>>;
       readonly body?: string;
     }
+  /** Passed on after so long. */
+  | { readonly type: 'slow'; readonly latencyMs: number }
   /** The connection is reset before the store sees the request. */
   | { readonly type: 'reset' }
   /** The store does what it was asked, and the connection is reset instead of the answer. */

@@ -148,8 +148,9 @@ export class FaultProxy {
     const proceed = () => {
       if (!answerInstead(effect, request, response)) this.#forward(effect, request, response);
     };
-    if (this.#latencyMs === 0) proceed();
-    else setTimeout(proceed, this.#latencyMs);
+    const latencyMs = this.#latencyMs + (effect?.type === 'slow' ? effect.latencyMs : 0);
+    if (latencyMs === 0) proceed();
+    else setTimeout(proceed, latencyMs);
   }
 
   #record(request: LoggedRequest): void {
