@@ -23,6 +23,8 @@ const DEFAULT_CONTENT_TYPE = 'application/octet-stream';
 
 const S_IFMT = 0o170000;
 const TYPE_BITS: Record<NodeKind, number> = { file: 0o100000, directory: 0o040000, symlink: 0o120000 };
+/** Fifos, character devices, block devices, sockets. */
+const SPECIAL_TYPES: ReadonlySet<number> = new Set([0o010000, 0o020000, 0o060000, 0o140000]);
 const PERMISSION_BITS = 0o7777;
 
 /** Year 9999. Beyond that programs and file systems disagree. */
@@ -161,6 +163,8 @@ function parseMode(text: string, name: string): number | undefined {
   const octal = /^[0-7]+$/.test(text) ? Number.parseInt(text, 8) : undefined;
   const isOctalFirst = name === 'goog-reserved-posix-mode' || (text.startsWith('0') && text !== '0');
   if (!isOctalFirst && hasKnownType(decimal)) return decimal;
+  // Of s3fs for a fifo, a socket or a device, or of s3sync with set-id bits: nobody can tell, and neither does any good here.
+  if (!isOctalFirst && SPECIAL_TYPES.has(decimal & S_IFMT) && decimal <= 0o177777) return undefined;
   return octal !== undefined && hasKnownType(octal) ? octal : undefined;
 }
 

@@ -12,6 +12,7 @@ import { type FsContext, tellViews } from './context.ts';
 import type { Deletions } from './deletions.ts';
 import { FsError } from './errors.ts';
 import { EMPTY_BODY, type Markers } from './markers.ts';
+import { FOLDER_SUFFIX } from './names.ts';
 import type { Resolver } from './resolver.ts';
 import type { Retirement } from './retirement.ts';
 import type { Tree } from './tree.ts';
@@ -113,6 +114,8 @@ export class Namespace {
     await keyGate.shared(async () => {
       await markers.keepParentOf(row);
       await context.mover.delete(tree.keyOf(row));
+      // Beside Hadoop's marker there may be the usual one, and the directory would come back.
+      if (row.marker === FOLDER_SUFFIX) await context.mover.delete(tree.prefixOf(row.id));
     });
     faultPoint('rmdir.deleted');
     context.beliefs.noteRemoved(parent, name);
