@@ -117,7 +117,7 @@ export class Committer {
       context.views.invalidateNode(file.id, 0, 0);
     } catch (error) {
       if (file.exclusive && isStoreError(error, 'PreconditionFailed')) this.#giveWay(row);
-      context.journal.noteFailure(file.id, String(error));
+      await context.journal.noteFailure(file.id, String(error));
       context.log.error({ name: row.name, error: String(error) }, 'upload failed; the content is kept in the journal');
       throw error;
     }

@@ -104,8 +104,8 @@ export interface Journal {
   stage(node: NodeId, baseSizeBytes: number): Promise<Staging>;
   /** The staging file of the node, if there is one and it is open. */
   find(node: NodeId): Staging | undefined;
-  /** Remembers why the upload failed; shown by `status` and `pending`. */
-  noteFailure(node: NodeId, error: string): void;
+  /** Remembers why the upload failed; shown by `status` and `pending`. The file tells what it is, also without the index, when this resolves. */
+  noteFailure(node: NodeId, error: string): Promise<void>;
   /** Closes and deletes the staging file and its row (nothing to upload any more). */
   discard(node: NodeId): Promise<void>;
   /**

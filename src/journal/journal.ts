@@ -65,8 +65,8 @@ class DirectoryJournal implements Journal {
     return this.#open.get(node);
   }
 
-  noteFailure(node: NodeId, error: string): void {
-    this.#open.get(node)?.noteFailure(error);
+  async noteFailure(node: NodeId, error: string): Promise<void> {
+    await this.#open.get(node)?.noteFailure(error);
   }
 
   discard(node: NodeId): Promise<void> {

@@ -207,9 +207,9 @@ export class FileStaging implements Staging {
     return true;
   }
 
-  noteFailure(error: string): void {
+  noteFailure(error: string): Promise<void> {
     this.#putRow({ error });
-    this.#context.describer.noteStale(this);
+    return this.#context.describer.describe(this, { durable: false });
   }
 
   /** To be called when its name or attributes changed, too. */

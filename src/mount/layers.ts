@@ -80,7 +80,12 @@ function openState(config: MountConfig, log: Logger): Index {
   try {
     return openIndex({ path: indexPath(config), log, rebuild: true });
   } catch (error) {
-    if (error instanceof IndexError) throw new MountError(error.message, EXIT.failure, error);
+    if (error instanceof IndexError && error.reason === 'busy') {
+      throw new MountError(
+        `${config.source} is mounted on ${config.mountpoint} already: unmount it first (tsfs umount).`,
+      );
+    }
+    if (error instanceof IndexError) throw new MountError(`${error.message}.`, EXIT.failure, error);
     throw error;
   }
 }

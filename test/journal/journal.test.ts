@@ -309,7 +309,7 @@ describe('recovery', () => {
     const staging = await journal.stage(NODE, 10_000);
     await staging.write(2000, Buffer.alloc(1000, 0xee));
     await staging.write(9000, Buffer.alloc(3000, 0xdd));
-    journal.noteFailure(NODE, 'QuotaExceeded');
+    await journal.noteFailure(NODE, 'QuotaExceeded');
     const [recovered] = (await restart()) as [Staging];
     expect(recovered).toMatchObject({ node: NODE, sizeBytes: 12_000, baseSizeBytes: 10_000, isComplete: false });
     expect(recovered.dirty.list).toEqual([
