@@ -59,13 +59,17 @@ export async function readPasswdFile(path: string, bucket: string): Promise<Read
 export async function readPrivateText(path: string, what: string): Promise<{ text: string; mtimeMs: number }> {
   try {
     // One descriptor, so that what was checked is what is read.
-    await using file = await open(path, 'r');
-    const stat = await file.stat();
-    if (!stat.isFile()) throw new MountError(`The ${what} ${path} is not a file.`);
-    const fault = modeFault(stat.mode, path);
-    if (fault !== undefined) throw new MountError(`The ${what} ${path} ${fault}; run: chmod 600 ${path}`);
-    if (stat.size > MAX_BYTES) throw new MountError(`The ${what} ${path} is larger than ${MAX_BYTES} bytes.`);
-    return { text: await file.readFile('utf8'), mtimeMs: stat.mtimeMs };
+    const file = await open(path, 'r');
+    try {
+      const stat = await file.stat();
+      if (!stat.isFile()) throw new MountError(`The ${what} ${path} is not a file.`);
+      const fault = modeFault(stat.mode, path);
+      if (fault !== undefined) throw new MountError(`The ${what} ${path} ${fault}; run: chmod 600 ${path}`);
+      if (stat.size > MAX_BYTES) throw new MountError(`The ${what} ${path} is larger than ${MAX_BYTES} bytes.`);
+      return { text: await file.readFile('utf8'), mtimeMs: stat.mtimeMs };
+    } finally {
+      await file.close();
+    }
   } catch (error) {
     if (error instanceof MountError) throw error;
     if (systemCode(error) === 'ENOENT') throw new MountError(`The ${what} ${path} does not exist.`);
