@@ -239,6 +239,14 @@ export const attributeChecks: Record<string, Check> = {
     expect(await scene.calls('stat implied/f mode,mtime')).toEqual([`0600 ${mtime}`]);
   },
 
+  'senseless-metadata': async (scene) => {
+    const metadata = { mode: String(0o060666), uid: '-1', gid: '99999999999', mtime: '253402300800', ctime: 'now' };
+    await scene.putElsewhere({ f: 'content' }, { metadata });
+    const { lastModifiedMs } = await scene.bucket.head(scene.key('f'));
+    const expected = `file 0644 0 0 7 ${lastModifiedMs / 1000}.000000000`;
+    expect(await scene.calls('stat f type,mode,uid,gid,size,mtime')).toEqual([expected]);
+  },
+
   'content-type': async (scene) => {
     await shell(
       scene.dir,

@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { expect } from 'vitest';
+import { eventually } from '../harness.ts';
 import { shell } from '../syscalls.ts';
 import type { Check } from './scene.ts';
 
@@ -270,5 +271,27 @@ export const nameChecks: Record<string, Check> = {
       'inside',
       '1',
     ]);
+  },
+
+  'skipped-keys-rmdir': async (scene) => {
+    await scene.putElsewhere({ 'd//hidden': 'x', 'd/shown': 'x' });
+    expect(await scene.calls('ls d\nunlink d/shown\nls d\nrmdir d\nls .')).toEqual([
+      'shown',
+      '0',
+      '',
+      'ENOTEMPTY',
+      'd',
+    ]);
+    await eventually(async () => {
+      expect((await scene.bucket.keys(scene.key('d/'))).filter((key) => key.endsWith('n'))).toEqual([
+        scene.key('d//hidden'),
+      ]);
+    }, 10_000);
+  },
+
+  'file-and-directory': async (scene) => {
+    await scene.putElsewhere({ a: 'a file', 'a/b': 'x' });
+    expect(await scene.calls('ls .\nstat a type\nunlink a/b\nrmdir a')).toEqual(['a', 'directory', '0', '0']);
+    await eventually(async () => expect(await scene.calls('ls .\nstat a type,size')).toEqual(['a', 'file 6']), 10_000);
   },
 };
