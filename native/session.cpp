@@ -18,6 +18,8 @@ namespace {
 constexpr size_t kHeaderRoom = 4096;
 // Payloads below this are copied, so that a 4 KiB write does not hold a whole read buffer.
 constexpr size_t kCopyBelow = 128 * 1024;
+// To copy so much takes longer than to wake another reader.
+constexpr size_t kLongReadBytes = 128 * 1024;
 // One event buffer: at least the largest request without payload (a BATCH_FORGET that fills the read buffer).
 size_t eventCapacity(const SessionOptions& options) { return options.maxWriteBytes + kHeaderRoom + 256 * 1024; }
 
@@ -77,6 +79,13 @@ ssize_t readAll(int fd, uint8_t* bytes, size_t size, uint64_t offset) {
   return static_cast<ssize_t>(done);
 }
 
+bool isLong(const fuse::InHeader& header, const uint8_t* message, size_t size) {
+  fuse::ReadIn body;
+  if (header.opcode != fuse::kRead || size != sizeof header + sizeof body) return false;
+  memcpy(&body, message + sizeof header, sizeof body);
+  return body.size >= kLongReadBytes;
+}
+
 }  // namespace
 
 Session::Session(const SessionOptions& options)
@@ -91,7 +100,7 @@ Session::Session(const SessionOptions& options)
 void Session::start(napi_threadsafe_function function) {
   events.attach(function);
   installWakeSignal();
-  // Readers block in read(2): the kernel then wakes exactly one of them for each request.
+  // read(2) waits.
   fcntl(options_.fd, F_SETFL, fcntl(options_.fd, F_GETFL) & ~O_NONBLOCK);
   try {
     startThreads();
@@ -149,6 +158,7 @@ void Session::joinAll() {
 
 void Session::readLoop() {
   auto buffer = pool.take();
+  std::unique_lock turn(turn_);
   while (gate.enter()) {
     const ssize_t size = readRequest(*buffer);
     if (size < 0) {
@@ -156,7 +166,8 @@ void Session::readLoop() {
       return;
     }
     counters.requests += 1;
-    deliver(buffer, static_cast<size_t>(size));
+    deliver(buffer, static_cast<size_t>(size), turn);
+    if (!turn.owns_lock()) turn.lock();
   }
 }
 
@@ -184,7 +195,7 @@ void Session::end(int error) {
 }
 
 // Every request passes here once, on the thread that read it.
-void Session::deliver(std::unique_ptr<Buffer>& buffer, size_t size) {
+void Session::deliver(std::unique_ptr<Buffer>& buffer, size_t size, std::unique_lock<std::mutex>& turn) {
   fuse::InHeader header;
   if (size < sizeof header) {
     counters.malformed += 1;
@@ -199,6 +210,7 @@ void Session::deliver(std::unique_ptr<Buffer>& buffer, size_t size) {
     if (fuse::needsReply(header.opcode)) send(reinterpret_cast<const uint8_t*>(&refusal), sizeof refusal);
     return;
   }
+  if (isLong(header, buffer->data(), size)) turn.unlock();
   if (answerHot(*buffer, size, header)) return;
   constexpr size_t kWriteHead = sizeof(fuse::InHeader) + sizeof(fuse::WriteIn);
   if (header.opcode != fuse::kWrite || size <= kWriteHead) {

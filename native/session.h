@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -62,10 +63,12 @@ class Session : public std::enable_shared_from_this<Session> {
 
  private:
   void startThreads();
+  // One reader at a time waits for requests and answers them; the others sleep until it has something long to do. Were all of
+  // them waiting in read(2), the kernel would wake one for the RELEASE of a file and another for the OPEN of the next.
   void readLoop();
   // Bytes read, or -1 when there is nothing more to read.
   ssize_t readRequest(Buffer& buffer);
-  void deliver(std::unique_ptr<Buffer>& buffer, size_t size);
+  void deliver(std::unique_ptr<Buffer>& buffer, size_t size, std::unique_lock<std::mutex>& turn);
   bool answerHot(Buffer& buffer, size_t size, const fuse::InHeader& header);
   uint32_t holdPayload(std::unique_ptr<Buffer>& buffer, size_t size);
   int send(const uint8_t* message, size_t size);
@@ -77,6 +80,7 @@ class Session : public std::enable_shared_from_this<Session> {
   const SessionOptions options_;
   IoPool io_;
   std::vector<std::thread> readers_;
+  std::mutex turn_;
   std::atomic<unsigned> readersRunning_{0};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> ended_{false};
