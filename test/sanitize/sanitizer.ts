@@ -11,6 +11,8 @@ const run = promisify(execFile);
 const ROOT = join(import.meta.dirname, '../..');
 const VITEST = join(ROOT, 'node_modules/vitest/vitest.mjs');
 const BUILD_LIMIT_MS = 120_000;
+/** Everything is several times slower. */
+const TEST_LIMIT_MS = 300_000;
 
 export type Sanitizer = 'address' | 'thread';
 
@@ -78,7 +80,7 @@ async function preload(sanitizer: Sanitizer, log: string): Promise<Record<string
 
 async function runVitest(args: readonly string[], limitMs: number, env: NodeJS.ProcessEnv) {
   // Without address randomisation: the thread sanitizer wants memory where it expects it.
-  const command = ['--addr-no-randomize', process.execPath, VITEST, 'run', ...args];
+  const command = ['--addr-no-randomize', process.execPath, VITEST, 'run', `--testTimeout=${TEST_LIMIT_MS}`, ...args];
   const child = spawn('setarch', command, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'], timeout: limitMs });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {

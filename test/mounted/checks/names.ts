@@ -278,7 +278,7 @@ export const nameChecks: Record<string, Check> = {
     expect(await scene.calls('ls d\nunlink d/shown\nls d\nrmdir d\nls .')).toEqual([
       'shown',
       '0',
-      '',
+      '(empty)',
       'ENOTEMPTY',
       'd',
     ]);
