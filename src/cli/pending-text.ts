@@ -18,10 +18,12 @@ export function pendingText({ changes, count }: PendingList, nowMs: number): str
   );
 }
 
-function line({ kind, path, toPath, sizeBytes, sinceMs, error }: PendingChange, nowMs: number): string {
+function line(change: PendingChange, nowMs: number): string {
+  const { kind, path, toPath, wasPath, sizeBytes, sinceMs, error } = change;
   const name = kind === 'kept' ? `lost+found/${path}` : `/${path}`;
   const to = toPath === undefined ? '' : ` to /${toPath}`;
   const facts = [
+    ...(wasPath === undefined ? [] : [`was /${wasPath}`]),
     ...(sizeBytes === undefined ? [] : [size(sizeBytes)]),
     `since ${duration(nowMs - sinceMs)}`,
     ...(error === undefined ? [] : [`last: ${error}`]),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { INDEX_BATCH, type Index, type IntentRow, type StagingRow } from '../index/contract.ts';
 import { pathOf } from '../index/path.ts';
 import { LOST_AND_FOUND } from '../journal/contract.ts';
+import { isDescription, readDescription } from '../journal/description.ts';
 import { systemCode } from './errors.ts';
 
 export interface PendingChange {
@@ -13,6 +14,8 @@ export interface PendingChange {
   readonly path: string;
   /** Of a rename: the new path. */
   readonly toPath?: string | undefined;
+  /** Of a `kept` file: what it was in the mount, if that is known. */
+  readonly wasPath?: string | undefined;
   readonly sizeBytes?: number | undefined;
   readonly sinceMs: number;
   /** What the last attempt failed with. */
@@ -60,8 +63,11 @@ export async function* listPending(place: PendingPlace): AsyncGenerator<PendingC
 export async function* listKept(stagingDirectory: string): AsyncGenerator<PendingChange> {
   const directory = join(stagingDirectory, LOST_AND_FOUND);
   for (const name of await namesIn(directory)) {
-    const { size, mtimeMs } = await stat(join(directory, name));
-    yield { kind: 'kept', path: name, sizeBytes: size, sinceMs: Math.floor(mtimeMs) };
+    if (isDescription(name)) continue;
+    const path = join(directory, name);
+    const { size, mtimeMs } = await stat(path);
+    const wasPath = (await readDescription(path))?.path;
+    yield { kind: 'kept', path: name, wasPath, sizeBytes: size, sinceMs: Math.floor(mtimeMs) };
   }
 }
 

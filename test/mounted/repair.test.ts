@@ -1,6 +1,6 @@
 /** What is left of a mount that crashed: told, uploaded or exported without it; and what becomes of it when the index is lost. */
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -110,61 +110,44 @@ test('one process at a time works on the state of a mount', async () => {
   expect(await tsfs(server, 'recover')).toMatchObject({ status: 0 });
 });
 
-const DAMAGES: Readonly<Record<string, (index: string) => Promise<void> | void>> = {
-  'cut short': (index) => truncate(index, 10_000),
-  'cut to nothing': (index) => truncate(index, 0),
-  'no database': (index) => writeFile(index, randomBytes(50_000)),
-  'garbage in the middle': async (index) => {
-    const file = await open(index, 'r+');
-    await file.write(randomBytes(16_384), 0, 16_384, 8192);
-    await file.close();
-  },
-  'a newer format': (index) => setFormat(index, 999),
-  'a migration that stopped half-way': (index) => setFormat(index, 1),
-};
-
-/** All of it is in the file itself then. */
-function mergeLog(index: string): void {
+/** Makes the index unreadable in the middle. */
+async function damage(index: string): Promise<void> {
   const db = new Database(index);
+  // All of it is in the file itself then.
   db.pragma('wal_checkpoint(TRUNCATE)');
   db.close();
+  const file = await open(index, 'r+');
+  await file.write(randomBytes(16_384), 0, 16_384, 8192);
+  await file.close();
 }
 
-function setFormat(index: string, version: number): void {
-  const db = new Database(index);
-  db.pragma(`user_version = ${version}`);
-  db.close();
-}
-
-test.for(Object.entries(DAMAGES))('index %s: made anew, and what was pending arrives', async ([, damage]) => {
-  const large = randomBytes(MIB);
-  const server = await startListed({ 'dir/large': large });
-  for (const name of ['dir/large', 'dir/old']) await readFile(server.path(name));
+test('a damaged index is made anew, and what was pending arrives', async () => {
+  const large = randomBytes(3 * MIB);
+  const server = await startListed({ 'dir/cached': large, 'dir/half': large });
+  await readFile(server.path('dir/cached'));
+  // Its first part is cached then, and its metadata known.
+  await (await open(server.path('dir/half'))).close();
   await server.proxy.refuse();
   await failToWrite(server, 'dir/new', 'content');
-  await failToChange(server, 'dir/large', 500_000, 'CHANGED');
-  await failToChange(server, 'dir/old', 0, 'N');
+  await failToChange(server, 'dir/cached', 2 * MIB, 'CHANGED');
+  await failToChange(server, 'dir/half', 2 * MIB, 'CHANGED');
   await server.kill();
   // Somebody replaced it meanwhile.
-  await server.bucket.put('dir/old', 'a newer one');
-  const state = await stateDirectory(server);
-  const index = join(state, 'index.db');
-  mergeLog(index);
-  await damage(index);
+  await server.bucket.put('dir/half', 'a newer one');
+  await damage(join(await stateDirectory(server), 'index.db'));
   await server.proxy.accept();
   await server.mount();
   expect(server.log).toContain('the index is made anew');
   await eventually(async () => expect(await server.bucket.text('dir/new')).toBe('content'), ARRIVAL_LIMIT_MS);
-  large.write('CHANGED', 500_000);
+  large.write('CHANGED', 2 * MIB);
   await eventually(
-    async () => expect((await server.bucket.bytes('dir/large')).equals(large)).toBe(true),
+    async () => expect((await server.bucket.bytes('dir/cached')).equals(large)).toBe(true),
     ARRIVAL_LIMIT_MS,
   );
-  expect(await readFile(server.path('dir/old'), 'utf8')).toBe('a newer one');
+  expect(await readFile(server.path('dir/half'), 'utf8')).toBe('a newer one');
   expect(server.log).toContain('the version that it changes was replaced in the bucket');
-  const kept = expect.objectContaining({ kind: 'kept', path: expect.stringMatching(/dir_old$/) });
+  const kept = expect.objectContaining({ kind: 'kept', path: expect.stringMatching(/dir_half$/) });
   expect(await pendingOf(server)).toMatchObject({ count: 1, changes: [kept] });
-  await server.umount();
 });
 
 test('an index found damaged while mounted: the next worker begins with a new one', async () => {
@@ -179,3 +162,84 @@ test('an index found damaged while mounted: the next worker begins with a new on
   // Its node went with the index.
   await file.close();
 });
+
+test('fsck finds damage of every kind, and repairs it', async () => {
+  const objects = {
+    'dir/cached': randomBytes(700_000),
+    'dir/wrong': randomBytes(1000),
+    'dir/gone': Buffer.from('gone'),
+  };
+  const server = await startListed(objects);
+  for (const name of Object.keys(objects)) await readFile(server.path(name));
+  await writeFile(server.path('written'), 'content');
+  await server.umount();
+  expect(await tsfs(server, 'fsck')).toMatchObject({
+    status: 0,
+    output: '',
+    notes: expect.stringMatching(/: clean\.\n$/),
+  });
+
+  const state = await stateDirectory(server);
+  await server.bucket.delete('dir/gone');
+  await flipByte(await cacheFileOf(server.cacheDirectory, 700_000));
+  await writeFile(join(state, 'staging/99-lost'), 'nobody knows');
+  const db = new Database(join(state, 'index.db'));
+  db.exec(`
+    UPDATE nodes SET size_bytes = 7 WHERE name = 'wrong';
+    INSERT INTO nodes (parent, name, kind) VALUES (999999, 'orphan', 0);
+    INSERT INTO stagings (node, file, base_size_bytes, created_at_ms) VALUES (888888, '888888-x', 0, 0);
+    INSERT INTO staging_extents (node, start, end) VALUES (777777, 0, 10);
+    UPDATE counters SET value = value + 5 WHERE name = 'nodes';
+  `);
+  db.close();
+
+  const found = await tsfs(server, 'fsck');
+  expect(found.status).toBe(4);
+  for (const words of [
+    /^index .*'orphan'/m,
+    /^index .*node 888888/m,
+    /^index .*node 777777/m,
+    /^index .*number of names/m,
+    /^journal .*99-lost.*lost\+found/m,
+    /^cache .*\/dir\/cached: 1 blocks .* damaged/m,
+    /^bucket .*\/dir\/wrong: .*7 bytes/m,
+    /^bucket .*\/dir\/gone: .*does not have it/m,
+  ]) {
+    expect(found.output).toMatch(words);
+  }
+  expect(found.output.trim().split('\n').length).toBe(8);
+  expect(await tsfs(server, 'fsck', '--repair')).toMatchObject({ status: 1 });
+  expect(await tsfs(server, 'fsck')).toMatchObject({ status: 0, output: expect.stringContaining('99-lost') });
+  expect(await readFile(join(state, 'staging/lost+found/99-lost'), 'utf8')).toBe('nobody knows');
+
+  await server.mount();
+  expect((await readFile(server.path('dir/wrong'))).length).toBe(1000);
+  expect((await readFile(server.path('dir/cached'))).equals(await server.bucket.bytes('dir/cached'))).toBe(true);
+  expect((await readdir(server.path('dir'))).sort()).toEqual(['cached', 'old', 'wrong']);
+});
+
+test('fsck makes a damaged index anew', async () => {
+  const server = await startListed();
+  await server.umount();
+  await damage(join(await stateDirectory(server), 'index.db'));
+  const words = expect.stringMatching(/^index .*damaged/);
+  expect(await tsfs(server, 'fsck')).toMatchObject({ status: 4, output: words });
+  expect(await tsfs(server, 'fsck', '--repair')).toMatchObject({ status: 1, output: words });
+  expect(await tsfs(server, 'fsck')).toMatchObject({ status: 0 });
+});
+
+async function cacheFileOf(directory: string, sizeBytes: number): Promise<string> {
+  for (const entry of await readdir(directory, { withFileTypes: true, recursive: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (entry.isFile() && (await stat(path)).size === sizeBytes) return path;
+  }
+  throw new Error(`no cache file of ${sizeBytes} bytes in ${directory}`);
+}
+
+async function flipByte(path: string): Promise<void> {
+  const file = await open(path, 'r+');
+  const byte = Buffer.alloc(1);
+  await file.read(byte, 0, 1, 300_000);
+  await file.write(Buffer.of((byte[0] ?? 0) ^ 1), 0, 1, 300_000);
+  await file.close();
+}
