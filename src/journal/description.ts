@@ -3,6 +3,7 @@
  * change of it, and before an fsync is answered.
  */
 import { type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Extent } from '../base/extents.ts';
 import { KeyedLock } from '../base/locks.ts';
 import type { Logger } from '../base/log.ts';
@@ -18,6 +19,7 @@ const DELAY_MS = 500;
 
 /** The coarsest tick of file times: another change within it may not show. */
 const FILE_TICK_MS = 10;
+const UNSETTLED = '';
 
 export interface Description {
   readonly format: typeof FORMAT;
@@ -35,6 +37,9 @@ export interface Description {
   /** Size and time of the file then, where it matters whether it was changed since. */
   readonly file?: string;
 }
+
+/** `settled`: once nothing was written for a moment, so that later writes show. `durable`: also after a loss of power. */
+export type Manner = 'as it is' | 'settled' | 'durable';
 
 /** What is described. */
 export interface Describable {
@@ -72,10 +77,10 @@ export class Describer {
   }
 
   /** Brings the description up to date now. A failure is logged: the index knows all of it too. */
-  describe(staging: Describable, manner: { readonly durable: boolean }): Promise<void> {
+  describe(staging: Describable, how: Manner): Promise<void> {
     return this.#locks.run(staging.path, async () => {
       try {
-        await this.#write(staging, manner.durable);
+        await this.#write(staging, how);
       } catch (error) {
         this.#context.log.warn({ error, path: staging.path }, 'cannot write down what a staging file is');
       }
@@ -97,15 +102,18 @@ export class Describer {
     const stale = [...this.#stale];
     this.#stale.clear();
     this.#timer = undefined;
-    for (const staging of stale) await this.describe(staging, { durable: false });
+    for (const staging of stale) await this.describe(staging, 'as it is');
   }
 
-  async #write(staging: Describable, isDurable: boolean): Promise<void> {
+  async #write(staging: Describable, how: Manner): Promise<void> {
     this.#stale.delete(staging);
     if (staging.isClosed) return;
+    if (how === 'settled' && !staging.isComplete) await sleep(2 * FILE_TICK_MS);
     const description = await this.#compose(staging);
     // Unlinked: it must not come back.
     if (description === undefined) return this.#remove(staging);
+    if (description.file === UNSETTLED) this.noteStale(staging);
+    const isDurable = how === 'durable';
     const text = JSON.stringify(description);
     const written = this.#written.get(staging);
     if (written?.text === text && (written.isDurable || !isDurable)) return;
@@ -163,7 +171,7 @@ export async function readDescription(stagingPath: string): Promise<Description 
 export async function fingerprint(path: string): Promise<string> {
   const { size, mtimeNs } = await stat(path, { bigint: true });
   const isSettled = Math.abs(Date.now() - Number(mtimeNs / 1_000_000n)) > FILE_TICK_MS;
-  return isSettled ? `${size} ${mtimeNs}` : '';
+  return isSettled ? `${size} ${mtimeNs}` : UNSETTLED;
 }
 
 async function writeWhole(path: string, text: string, isDurable: boolean): Promise<void> {

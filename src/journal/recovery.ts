@@ -5,7 +5,7 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs
 import { join } from 'node:path';
 import { Extents } from '../base/extents.ts';
 import type { NodeId } from '../base/ids.ts';
-import { INDEX_BATCH, type StagingRow } from '../index/contract.ts';
+import { type DurableStaging, INDEX_BATCH, type StagingRow } from '../index/contract.ts';
 import { LOST_AND_FOUND, type Stray } from './contract.ts';
 import { DESCRIPTION_SUFFIX, descriptionPath, fingerprint, isDescription, readDescription } from './description.ts';
 import { FileStaging, type StagingContext } from './staging.ts';
@@ -153,15 +153,19 @@ async function examine(path: string, file: string, bootId: string): Promise<Stra
   const isUnchanged = description.file !== undefined && description.file === (await fingerprint(path));
   if (!description.node.dirty && isUnchanged) return 'done';
   const isSameBoot = description.bootId === bootId;
-  const trusted = isSameBoot ? description : description.durable;
+  // Where something was written since it was described nobody knows; what was synced before is owed all the same.
+  const isWholeStory = isSameBoot && (isUnchanged || isCompleteAs(description, size));
+  const trusted = isWholeStory ? description : description.durable;
   if (trusted === undefined) return 'unknown';
   const baseSizeBytes = Math.min(trusted.baseSizeBytes, size);
-  const isComplete = new Extents(trusted.present).covers(0, baseSizeBytes);
-  // Where in the file something was written since then, nobody knows.
-  if (!isComplete && isSameBoot && !isUnchanged) return 'unknown';
+  const isComplete = isCompleteAs(trusted, size);
   const { path: name, node, createdAtMs } = description;
   const { present } = trusted;
   return { file, path: name, node, isComplete, sizeBytes: size, mtimeMs, baseSizeBytes, present, createdAtMs };
+}
+
+function isCompleteAs({ baseSizeBytes, present }: DurableStaging, sizeBytes: number): boolean {
+  return new Extents(present).covers(0, Math.min(baseSizeBytes, sizeBytes));
 }
 
 async function removeWithDescription(path: string): Promise<void> {

@@ -183,7 +183,7 @@ export class FileStaging implements Staging {
   async sync(): Promise<void> {
     this.#putRow({ durable: await this.#flushFile() });
     const { describer, index } = this.#context;
-    await Promise.all([describer.describe(this, { durable: true }), index.sync()]);
+    await Promise.all([describer.describe(this, 'durable'), index.sync()]);
     if (!this.#isNameDurable) await this.#context.syncDirectory();
     this.#isNameDurable = true;
   }
@@ -209,7 +209,7 @@ export class FileStaging implements Staging {
 
   noteFailure(error: string): Promise<void> {
     this.#putRow({ error });
-    return this.#context.describer.describe(this, { durable: false });
+    return this.#context.describer.describe(this, 'settled');
   }
 
   /** To be called when its name or attributes changed, too. */

@@ -38,6 +38,8 @@ async function checkRows(scene: FsckScene): Promise<Set<string>> {
 
 async function checkRow(scene: FsckScene, row: StagingRow): Promise<void> {
   const { index } = scene.layers;
+  // Told when the index was looked through.
+  if (index.nodes.get(row.node) === undefined) return;
   const path = pathOf(index.nodes, row.node);
   const sizeBytes = await sizeOf(join(stagingDirectory(scene.config), row.file));
   if (sizeBytes === undefined) {

@@ -207,7 +207,7 @@ test('fsck finds damage of every kind, and repairs it', async () => {
   ]) {
     expect(found.output).toMatch(words);
   }
-  expect(found.output.trim().split('\n').length).toBe(8);
+  expect(found.output.trim().split('\n')).toHaveLength(8);
   expect(await tsfs(server, 'fsck', '--repair')).toMatchObject({ status: 1 });
   expect(await tsfs(server, 'fsck')).toMatchObject({ status: 0, output: expect.stringContaining('99-lost') });
   expect(await readFile(join(state, 'staging/lost+found/99-lost'), 'utf8')).toBe('nobody knows');
