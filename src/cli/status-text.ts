@@ -19,16 +19,17 @@ export function isAnswering(mount: FoundMount): mount is MountStatus {
 export function describeMount(mount: FoundMount, nowMs: number): string {
   const head = `${mount.source} on ${mount.mountpoint}: ${mount.state}`;
   if (!isAnswering(mount)) return `${head}\n  ${mount.reason}`;
-  const rows = describeRows(mount).map(([name, text]) => `  ${name.padEnd(9)} ${printable(text)}`);
+  const rows = describeRows(mount, nowMs).map(([name, text]) => `  ${name.padEnd(9)} ${printable(text)}`);
   return [`${head} for ${duration(nowMs - mount.startedAtMs)}${mount.readOnly ? ', read-only' : ''}`, ...rows].join(
     '\n',
   );
 }
 
-function describeRows(mount: MountStatus): [string, string][] {
+function describeRows(mount: MountStatus, nowMs: number): [string, string][] {
   const { pending, cache, store } = mount;
   const rows: [string, string][] = [
     ['endpoint', mount.endpoint],
+    ...storeRow(mount.store, nowMs),
     ['pending', `${pending.files} files, ${pending.intents} renames and deletes${because(pending.lastError)}`],
     ['cache', `${size(cache.bytes)} of ${size(cache.limitBytes)} in ${cache.directory}`],
     ['index', `${mount.index.nodes} names in ${mount.stateDirectory}`],
@@ -38,6 +39,13 @@ function describeRows(mount: MountStatus): [string, string][] {
   if (cache.damagedBlocks > 0) rows.push(['damaged', `${cache.damagedBlocks} cached blocks were fetched again`]);
   if (mount.skippedKeys > 0) rows.push(['skipped', `${mount.skippedKeys} keys that cannot be file names`]);
   return rows;
+}
+
+/** Says nothing while all is well. A daemon of another version may not tell. */
+function storeRow({ health }: Partial<MountStatus['store']>, nowMs: number): [string, string][] {
+  if (health === undefined || health.state === 'ok') return [];
+  const advice = health.lastError === undefined ? '' : ` (${health.lastError.kind}): ${health.lastError.advice}`;
+  return [['store', `${health.state} for ${duration(nowMs - health.sinceMs)}${advice}`]];
 }
 
 function requestsText({ operations, errors }: MountStatus['store']): string {

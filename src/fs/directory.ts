@@ -66,7 +66,7 @@ export class Directories {
       await this.#lister.refresh(row.id);
     } catch (error) {
       if (row.listedAtMs === 0 || !isOutage(error)) throw error;
-      log.warn({ error: String(error), name: row.name }, 'the bucket cannot be listed: showing what is remembered');
+      log.debug({ error: String(error), name: row.name }, 'the bucket cannot be listed: showing what is remembered');
     }
     return undefined;
   }

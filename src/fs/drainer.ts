@@ -73,6 +73,11 @@ export class Drainer {
     clearInterval(this.#timer);
   }
 
+  /** The store is back: no pause between attempts counts any more. */
+  hurry(): void {
+    this.#retries.clear();
+  }
+
   /** Tries everything once more, now. */
   async drain(onProgress: (left: number) => void): Promise<DrainReport> {
     // What was begun with names first: it may be in the way of uploads.

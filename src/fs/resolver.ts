@@ -169,7 +169,7 @@ export class Resolver {
       await this.#asking.run(`${directory.id}/${name}`, () => this.#askBucket(directory, name, row));
     } catch (error) {
       if (row === undefined || !isOutage(error)) throw error;
-      this.#context.log.warn({ error: String(error), name }, 'the bucket cannot be asked: serving what is remembered');
+      this.#context.log.debug({ error: String(error), name }, 'the bucket cannot be asked: serving what is remembered');
       return { row, remainingMs: OUTAGE_BELIEF_MS };
     }
     const current = this.#context.index.nodes.child(directory.id, name);

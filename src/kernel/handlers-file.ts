@@ -90,6 +90,7 @@ const open: Handler = (exchange, request, body) => {
 const flush: Handler = (exchange, request) => {
   if (exchange.withoutOpens) return exchange.replyError(request, ERRNO.ENOSYS);
   const answer = exchange.operations.flush(request, request.node);
+  if (answer instanceof Promise) exchange.watch(request);
   exchange.settle(request, answer, () => exchange.reply(request, writeNothing, undefined));
 };
 

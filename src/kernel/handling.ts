@@ -14,6 +14,8 @@ export interface Exchange {
   readonly withoutOpens: boolean;
   /** Calls `finish` with the answer (at once when it is no promise), or answers with the error. */
   settle<T>(request: Request, answer: Answer<T>, finish: (value: T) => void): void;
+  /** The caller may be killed while the request is in flight, and the kernel would not tell. */
+  watch(request: Request): void;
   /** Answers with what `encode` writes. Returns whether the kernel took it. */
   reply<T>(request: Request, encode: (out: WireWriter, value: T) => void, value: T): boolean;
   replyError(request: Request, errno: number): void;

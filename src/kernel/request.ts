@@ -24,6 +24,8 @@ export class Request implements Caller {
   /** Of the whole request, payload included. */
   readonly sizeBytes: number;
   answered = false;
+  /** A native thread is about to answer. */
+  handedOver = false;
   #controller: AbortController | undefined;
   #interrupted = false;
 

@@ -16,6 +16,7 @@ import { errnoName, systemError } from './errors.ts';
 import { handlers } from './handlers.ts';
 import type { Exchange } from './handling.ts';
 import { HotTable } from './hot-table.ts';
+import { Interrupts } from './interrupts.ts';
 import { type Agreement, type InitRequest, negotiate, writeInit } from './negotiation.ts';
 import { KernelNotifier, requestResend } from './notifier.ts';
 import { Opens } from './opens.ts';
@@ -115,6 +116,9 @@ class Session implements KernelSession, Exchange {
   readonly #inFlight = new Map<number, Request>();
   /** Native jobs under way, by token: at most one or two for each request in flight. */
   readonly #jobs = new Map<number, (errno: number) => void>();
+  readonly #interrupts = new Interrupts((request) => {
+    if (this.#inFlight.has(request.key) && !request.handedOver) this.replyError(request, ERRNO.EINTR);
+  });
   readonly #resolveEnded: (end: SessionEnd) => void;
   #nextToken = 1;
   #agreement: Agreement | undefined;
@@ -238,6 +242,7 @@ class Session implements KernelSession, Exchange {
   /** The fd may be closed and its number reused from here on: nothing is sent any more. */
   #onStopped(): void {
     this.#stopped = true;
+    this.#interrupts.stop();
     for (const request of this.#inFlight.values()) request.interrupt();
     this.#inFlight.clear();
     const end = this.#end ?? { reason: 'stopped' };
@@ -260,6 +265,10 @@ class Session implements KernelSession, Exchange {
       .catch((error: unknown) => this.#fail(request, error));
   }
 
+  watch(request: Request): void {
+    this.#interrupts.watch(request);
+  }
+
   reply<T>(request: Request, encode: (out: WireWriter, value: T) => void, value: T): boolean {
     this.#out.begin();
     encode(this.#out, value);
@@ -272,6 +281,10 @@ class Session implements KernelSession, Exchange {
   }
 
   replyFile(request: Request, fd: number, offset: number, lengthBytes: number, release: () => void): void {
+    if (request.answered) {
+      release();
+      return;
+    }
     const token = this.#newToken();
     const begun = this.#native.replyFile(token, request.uniqueLow, request.uniqueHigh, fd, offset, lengthBytes);
     if (!begun) {
@@ -280,7 +293,9 @@ class Session implements KernelSession, Exchange {
     }
     // In flight until the job is done, so that an interrupt finds it.
     this.#inFlight.set(request.key, request);
+    request.handedOver = true;
     this.#jobs.set(token, (errno) => {
+      request.handedOver = false;
       if (errno === 0) this.#close(request);
       else this.#fail(request, systemError(errno, 'pread'));
       release();
@@ -334,8 +349,12 @@ class Session implements KernelSession, Exchange {
    */
   interrupt(uniqueLow: number, uniqueHigh: number, request: Request): void {
     const target = this.#inFlight.get(requestKey(uniqueLow, uniqueHigh));
-    if (target === undefined) this.replyError(request, ERRNO.EAGAIN);
-    else target.interrupt();
+    if (target === undefined) {
+      this.replyError(request, ERRNO.EAGAIN);
+      return;
+    }
+    target.interrupt();
+    this.#interrupts.note(target);
   }
 
   /** The kernel says DESTROY to some mounts before it ends them, and to most it does not. */

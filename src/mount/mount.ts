@@ -135,6 +135,7 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
   );
   layers.defer(() => control.close());
   fileSystem.drainer.start(continues);
+  store.onReturn(() => fileSystem.drainer.hurry());
   const signals = onSignals(async () => {
     state = 'stopping';
     await drainAtEnd(fileSystem, log);
@@ -299,7 +300,7 @@ function statusOf(config: MountConfig, parts: StatusParts): MountStatus {
     pending: { files: index.nodes.dirty(0, INDEX_BATCH).length, intents: counts.intents },
     cache: { directory: config.cache.directory, ...cache.usage() },
     index: { nodes: index.nodes.count() },
-    store: parts.store.stats(),
+    store: { ...parts.store.stats(), health: parts.store.health() },
     kernel: parts.session.status(),
     view: parts.view && { mountpoint: parts.view.mountpoint, ...parts.view.status() },
     fileSystem: fs,

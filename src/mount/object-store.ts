@@ -7,7 +7,7 @@ import { type StackedStore, stackStore } from '../store/stack.ts';
 import type { Encryption, MountConfig } from './config.ts';
 import { loadCredentials } from './credentials.ts';
 import { MountError } from './errors.ts';
-import { storeFailure } from './messages.ts';
+import { storeFailure, storeSentence } from './messages.ts';
 
 const CUSTOMER_KEY_BYTES = 32;
 
@@ -34,6 +34,7 @@ export async function openStore(config: MountConfig, log: Logger): Promise<Stack
     maxInFlight: store.maxRequests,
     log,
     retry: { maxAttempts: store.retries + 1 },
+    advise: (error) => storeSentence(error, config),
   });
 }
 

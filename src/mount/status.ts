@@ -1,6 +1,7 @@
 import type { CacheUsage } from '../cache/contract.ts';
 import type { FsStatus } from '../fs/file-system.ts';
 import type { SessionStatus } from '../kernel/session.ts';
+import type { StoreHealth } from '../store/health.ts';
 import type { StoreStats } from '../store/trace.ts';
 
 /** What a running mount tells about itself (`tsfs status`), as its control socket sends it. */
@@ -33,8 +34,8 @@ export interface MountStatus {
   };
   readonly cache: CacheUsage & { readonly directory: string };
   readonly index: { readonly nodes: number };
-  /** Requests to the bucket, attempts counted each. */
-  readonly store: StoreStats;
+  /** Requests to the bucket, attempts counted each, and whether it can be asked at all. */
+  readonly store: StoreStats & { readonly health: StoreHealth };
   readonly kernel: SessionStatus;
   /** The read-only mount point beside this one. */
   readonly view?:

@@ -168,6 +168,7 @@ export interface ObjectStore {
  * - `AccessDenied`: signature fine, permission missing. `BadCredentials`: unknown key id or wrong secret, or none found.
  * - `ClockSkew`: this host's clock is off. `QuotaExceeded`: the provider's limit of space or objects.
  * - `Throttled` (503 SlowDown, 429), `Unavailable` (5xx), `Timeout`, `Transport` (reset, refused, torn body, DNS): worth a retry.
+ * - `Away`: not asked, because the store has not answered anybody for a while.
  * - `Corrupt`: the bytes do not match their checksum.
  * - `Aborted`: the caller's signal.
  * - `NotSupported`: the store does not know this operation or condition.
@@ -187,6 +188,7 @@ export type StoreErrorKind =
   | 'Unavailable'
   | 'Timeout'
   | 'Transport'
+  | 'Away'
   | 'Corrupt'
   | 'Aborted'
   | 'NotSupported'

@@ -1,9 +1,15 @@
 /** What programs see when the store fails, and what becomes of their files. */
-import { open, readdir, readFile, stat, unlink, writeFile } from 'node:fs/promises';
-import { expect, test } from 'vitest';
-import type { Effect } from '../support/faults.ts';
-import { eventually, startServer } from './harness.ts';
+import { spawn } from 'node:child_process';
+import { mkdir, open, readdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import type { MountStatus } from '../../src/mount/status.ts';
+import type { Effect, Fault } from '../support/faults.ts';
+import { eventually, startServer, type TestServer } from './harness.ts';
+import { runProgram } from './syscalls.ts';
 
+const CLI = join(import.meta.dirname, '../../src/cli/main.ts');
 const ARRIVAL_LIMIT_MS = 40_000;
 
 const UNAVAILABLE: Effect = { type: 'status', status: 500, code: 'InternalError' };
@@ -81,4 +87,96 @@ test('without the store: cached files and known names are served, others fail, c
   await expect(unlink(server.path('known'))).rejects.toEqual(failingWith('EIO'));
   await server.proxy.accept();
   await eventually(async () => expect(await server.bucket.text('known')).toBe('CONtent'), ARRIVAL_LIMIT_MS);
+});
+
+describe('a store that takes requests and never answers', () => {
+  const OPTIONS = ['stat_cache_expire=1', 'retries=1', 'connect_timeout=2', 'readwrite_timeout=2'];
+  const SILENT: Fault = { effect: { type: 'stall' } };
+
+  async function storeOf(server: TestServer): Promise<MountStatus['store']> {
+    const { output } = await runProgram(process.execPath, [CLI, 'status', server.dir, '--json']);
+    return (JSON.parse(output) as MountStatus).store;
+  }
+
+  test('every call ends; nobody waits for long; on return everything goes on', { timeout: 120_000 }, async () => {
+    const server = await startServer({ options: [...OPTIONS, 'durability=local'] });
+    await server.bucket.put('known', 'content');
+    await readFile(server.path('known'));
+    await readdir(server.dir);
+    // What was listed just now is wholly known.
+    await sleep(1500);
+    server.proxy.addFault(SILENT);
+    const calls: [string, () => Promise<unknown>][] = [
+      ['stat', () => stat(server.path('unknown'))],
+      ['mkdir', () => mkdir(server.path('directory'))],
+      ['rename', () => rename(server.path('known'), server.path('other'))],
+      ['create', () => writeFile(server.path('new'), 'content', { flag: 'wx' })],
+    ];
+    for (const [name, call] of calls) {
+      await expect(call(), name).rejects.toMatchObject({ code: expect.stringMatching(/^(EIO|ETIMEDOUT)$/) });
+    }
+    expect(await storeOf(server)).toMatchObject({
+      health: { state: 'away', lastError: { kind: 'Timeout', advice: expect.stringContaining('did not answer') } },
+    });
+    server.resetRequests();
+    expect(await readFile(server.path('known'), 'utf8')).toBe('content');
+    expect(await readdir(server.dir)).toEqual(['known']);
+    await writeFile(server.path('known'), 'changed');
+    expect(await readFile(server.path('known'), 'utf8')).toBe('changed');
+    // Only the look whether the store is back.
+    expect(Object.keys(server.requests()).filter((operation) => !['LIST', 'BUCKET'].includes(operation))).toEqual([]);
+    server.proxy.clearFaults();
+    await eventually(async () => expect(await server.bucket.text('known')).toBe('changed'), ARRIVAL_LIMIT_MS);
+    expect((await storeOf(server)).health.state).not.toBe('away');
+    expect(server.log).toContain('the store does not answer');
+    expect(server.log).toContain('the store answers again');
+    await writeFile(server.path('new'), 'content');
+  });
+
+  test('who waits can be interrupted, and killed', async () => {
+    const server = await startServer({ options: ['retries=5', 'connect_timeout=60', 'readwrite_timeout=60'] });
+    await server.bucket.put('f', 'content');
+    await writeFile(server.path('g'), 'content');
+    server.proxy.addFault(SILENT);
+    const scripts = ['cat f', 'ls', 'stat x', 'echo x > g', 'mv g h', 'rm g', 'mkdir d', 'echo x > n', 'touch g'];
+    for (const signal of ['SIGINT', 'SIGKILL'] as const) {
+      for (const script of scripts) {
+        const child = spawn('sh', ['-c', `exec 2> /dev/null; ${script}`], { cwd: server.dir, detached: true });
+        const closed = new Promise((resolve) => child.once('exit', resolve));
+        await sleep(300);
+        process.kill(-(child.pid as number), signal);
+        const outcome = await Promise.race([closed.then(() => 'ended'), sleep(5000, 'waits')]);
+        expect(outcome, `${script} after ${signal}`).toBe('ended');
+      }
+    }
+  });
+});
+
+test('what a store refuses is told apart', async () => {
+  const server = await startServer({ options: ['durability=remote', 'retries=0'] });
+  // 122: EDQUOT, for which Node has no name.
+  const refusals = [
+    { status: 403, code: 'AccessDenied', kind: 'AccessDenied', errno: 'EACCES', advice: 'lacks the permission' },
+    { status: 403, code: 'RequestTimeTooSkewed', kind: 'ClockSkew', errno: 'EACCES', advice: 'clock of this host' },
+    { status: 404, code: 'NoSuchBucket', kind: 'NoSuchBucket', errno: 'EIO', advice: 'There is no bucket' },
+    { status: 403, code: 'QuotaExceeded', kind: 'QuotaExceeded', errno: 'Unknown system error -122', advice: 'quota' },
+    {
+      status: 507,
+      code: 'InsufficientStorage',
+      kind: 'QuotaExceeded',
+      errno: 'Unknown system error -122',
+      advice: 'quota',
+    },
+    { status: 403, code: 'InvalidAccessKeyId', kind: 'BadCredentials', errno: 'EACCES', advice: 'check the key id' },
+  ];
+  for (const [index, { status, code, kind, errno, advice }] of refusals.entries()) {
+    const release = server.proxy.addFault({ effect: { type: 'status', status, code }, operations: ['PUT'] });
+    for (const n of [1, 2, 3]) {
+      await expect(writeFile(server.path(`f${index}${n}`), 'x'), code).rejects.toEqual(failingWith(errno));
+    }
+    const text = (await runProgram(process.execPath, [CLI, 'status', server.dir])).output;
+    expect(text).toMatch(new RegExp(`store +refusing for .*\\(${kind}\\): .*${advice}`));
+    release();
+    await writeFile(server.path('f'), `${index}`);
+  }
 });
