@@ -51,6 +51,7 @@ export class Lab {
   /** A mount with nothing cached. `endpoint`: of what stands in front of the store. */
   async mount(target: Target, data: DataSet, endpoint = this.server.endpoint): Promise<MountedTarget> {
     if (target.format === 'disk') return { root: await data.directory(), unmount: async () => {} };
+    if (target.format === 'built-in') return this.mountBucket(target, data.name, endpoint);
     const bucket = target.format === 'objects' ? await data.bucket() : await this.#fillThrough(target, data);
     return this.mountBucket(target, bucket, endpoint);
   }
@@ -125,9 +126,14 @@ export class Lab {
     return bucket;
   }
 
-  async #compile(name: string): Promise<string> {
-    const program = join(this.scratch, name);
-    await run('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-o', program, join(PROGRAMS, `${name}.c`)]);
-    return program;
+  #compile(name: string): Promise<string> {
+    return compileProgram(name, this.scratch);
   }
+}
+
+/** Its path, in the directory. */
+export async function compileProgram(name: string, directory: string): Promise<string> {
+  const program = join(directory, name);
+  await run('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-o', program, join(PROGRAMS, `${name}.c`)]);
+  return program;
 }

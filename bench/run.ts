@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { saveChart } from './chart.ts';
 import { Field, formatDuration } from './field.ts';
+import { check } from './goals.ts';
 import { Lab } from './lab.ts';
 import { markdown, resultTable } from './report.ts';
 import { describeMachine, loadResults, RESULTS_DIRECTORY, type Result, saveResult, toResultRow } from './results.ts';
@@ -28,6 +29,8 @@ const HELP = `npm run bench [-- OPTIONS]
   --full            the largest sizes too
   --quick           small sizes and one round: shows that it works, not how fast anything is
   --output DIR      where JSON and SVG go; bench/results by default, nowhere with --quick
+  --list            name the suites, and measure nothing
+  --check           compare the results of bench/results with the goals, and measure nothing
   --markdown        print the results of bench/results as a table of Markdown, and measure nothing
 `;
 
@@ -56,12 +59,16 @@ async function main(): Promise<void> {
       full: { type: 'boolean', default: false },
       quick: { type: 'boolean', default: false },
       output: { type: 'string' },
+      list: { type: 'boolean', default: false },
+      check: { type: 'boolean', default: false },
       markdown: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
   const suites = await loadSuites();
   if (values.help) return console.log(`${HELP}\n${describeSuites(suites)}`);
+  if (values.list) return console.log(describeSuites(suites));
+  if (values.check) return judge(values.output ?? RESULTS_DIRECTORY);
   if (values.markdown) return console.log(markdown(await loadResults(values.output ?? RESULTS_DIRECTORY)));
 
   const chosen = chooseSuites(suites, values.suite);
@@ -83,6 +90,12 @@ async function main(): Promise<void> {
   }
   const rest = suites.filter((suite) => !chosen.includes(suite));
   if (values.suite.length === 0) console.log(`\nNot run, name them with --suite:\n${describeSuites(rest)}`);
+}
+
+async function judge(directory: string): Promise<void> {
+  const { text, isMet } = check(await loadResults(directory));
+  console.log(text);
+  if (!isMet) process.exitCode = 1;
 }
 
 async function loadSuites(): Promise<Suite[]> {

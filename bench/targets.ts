@@ -29,9 +29,9 @@ export interface Target {
   readonly name: string;
   /**
    * `disk`: no store behind it. `objects`: a file is an object of the same name. `own`: keeps files in a format of its own, so
-   * that they must be written through it.
+   * that they must be written through it. `built-in`: always the same files, and no store.
    */
-  readonly format: 'disk' | 'objects' | 'own';
+  readonly format: 'disk' | 'objects' | 'own' | 'built-in';
   readonly writable: boolean;
   /** Another form of one that is in the comparison already: of interest where files are read hot, nowhere else. */
   readonly isVariant: boolean;
