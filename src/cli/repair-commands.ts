@@ -6,13 +6,34 @@ import type { Terminal } from './terminal.ts';
 
 type Run = (command: () => Promise<number>) => () => Promise<void>;
 
-const TARGET = `BUCKET[:/PREFIX] is what was mounted, DIR where. Its options are remembered from the last mount; with -o those of the store
-are given anew, all of them. State in another place is found with -o state_dir=… (as mount had it) or --state-dir.`;
+/** Paragraphs: lines are broken to the width of the help, not as they stand here. */
+function text(...paragraphs: string[]): string {
+  return paragraphs.map((paragraph) => paragraph.replace(/\s+/g, ' ')).join('\n\n');
+}
 
-const PENDING = `tsfs pending BUCKET|DIR [--json]
+const TARGET = `BUCKET[:/PREFIX] is what was mounted, DIR where. Its options are remembered from the last mount; with -o those of the store are given
+  anew, all of them. State in another place is found with -o state_dir=… (as mount had it) or --state-dir.`;
 
-Lists what the bucket does not have yet: uploads, renames and deletes that failed or wait, since when, and why; and what was
-set aside in lost+found. Asks the daemon of the mount, or looks at the state that it left.`;
+const PENDING = text(
+  'tsfs pending BUCKET|DIR [--json]',
+  `Lists what the bucket does not have yet: uploads, renames and deletes that failed or wait, since when, and why; and what was set aside
+  in lost+found. Asks the daemon of the mount, or looks at the state that it left.`,
+);
+
+const RECOVER = text(
+  'tsfs recover BUCKET|DIR [--export DIR] [--json]',
+  `Brings to the bucket what a mount that has ended or crashed still owes it, without mounting: uploads, renames, deletes. (The next mount does
+  the same by itself, in the background.)`,
+  `With --export the bucket gets nothing: staged files are copied to DIR, with their paths, and those of lost+found too. Parts that nobody
+  changed are fetched from the bucket; where it is away, it is told which are missing. They stay pending.`,
+);
+
+const FSCK = text(
+  'tsfs fsck BUCKET|DIR [--repair] [--json]',
+  `Compares the index, what is staged, and the cache of a mount with each other and with the bucket, while it is not mounted: one line for
+  each finding, with what repairing would do. Reads the whole cache and lists the whole bucket.`,
+  `Repairing never removes the only copy of anything: what cannot be brought to the bucket is kept in lost+found.`,
+);
 
 export function addPending(parser: Argv, terminal: Terminal, run: Run): void {
   parser.command(
@@ -35,19 +56,6 @@ export function addPending(parser: Argv, terminal: Terminal, run: Run): void {
   );
 }
 
-const RECOVER = `tsfs recover BUCKET|DIR [--export DIR] [--json]
-
-Brings to the bucket what a mount that has ended or crashed still owes it, without mounting: uploads, renames, deletes. (A mount does
-the same by itself, in the background.) With --export the bucket gets nothing: staged files are copied to DIR, with their
-paths, and those of lost+found too. Parts that nobody changed are fetched; where the bucket is away, it is told which are missing. Nothing is
-removed that is not in the bucket.`;
-
-const FSCK = `tsfs fsck BUCKET|DIR [--repair] [--json]
-
-Compares the index, what is staged, and the cache of a mount with each other and with the bucket, while it is not mounted; one line for
-each finding, with what repairing would do. Repairing never removes the only copy of anything: what cannot be brought to the
-bucket is kept in lost+found. Reads the whole cache and lists the whole bucket.`;
-
 export function addRecover(parser: Argv, terminal: Terminal, run: Run): void {
   parser.command(
     'recover [target]',
@@ -60,7 +68,10 @@ export function addRecover(parser: Argv, terminal: Terminal, run: Run): void {
         .example('tsfs recover photos --export /root/rescue', 'the store is gone: have the files')
         .example('tsfs recover photos -o url=https://other.example.com', 'the store is somewhere else now')
         .epilogue(
-          `${TARGET}\n\nExit status: 0 the bucket has everything, or all is exported; 1 not everything; 2 wrong usage.`,
+          text(
+            TARGET,
+            'Exit status: 0 the bucket has everything, or all is exported; 1 not everything; 2 wrong usage.',
+          ),
         ),
     (args) =>
       run(async () => {
@@ -81,8 +92,11 @@ export function addFsck(parser: Argv, terminal: Terminal, run: Run): void {
         .example('tsfs umount /mnt/photos && tsfs fsck photos', '')
         .example('tsfs fsck photos --repair', '')
         .epilogue(
-          `${TARGET}\n\nExit status, as of fsck(8): 0 clean, 1 all findings repaired, 4 findings left, 8 it could not be checked (mounted,
-the bucket does not answer), 16 wrong usage.`,
+          text(
+            TARGET,
+            `Exit status, as of fsck(8): 0 clean, 1 all findings repaired, 4 findings left, 8 it could not be checked (it is mounted, or the bucket
+            does not answer), 16 wrong usage.`,
+          ),
         ),
     (args) =>
       run(async () => {

@@ -16,5 +16,18 @@ for (let i = 0; i < 5000; i += 1) {
   const operation = makeOperation(Number(seed), i);
   if (operation.kind === 'truncate') await staging.truncate(operation.sizeBytes);
   else await staging.write(operation.offset, Buffer.alloc(operation.lengthBytes, operation.byte));
-  writeSync(1, `${i}\n`);
+  acknowledge(i);
+}
+
+/** The parent may be slow to read. */
+function acknowledge(i: number): void {
+  for (;;) {
+    try {
+      writeSync(1, `${i}\n`);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    }
+  }
 }

@@ -5,9 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { expect, onTestFinished, test } from 'vitest';
-import { markDamaged } from '../../src/index/damage.ts';
 import type { PendingList } from '../../src/mount/pending.ts';
-import { stateDirectory, tsfs } from './commands.ts';
+import { mountElsewhere, stateDirectory, tsfs } from './commands.ts';
 import { eventually, startServer, type TestServer } from './harness.ts';
 
 const ARRIVAL_LIMIT_MS = 40_000;
@@ -106,6 +105,8 @@ test('one process at a time works on the state of a mount', async () => {
   const mounted = expect.stringContaining('unmount it first');
   expect(await tsfs(server, 'recover')).toMatchObject({ status: 1, notes: mounted });
   expect(await tsfs(server, 'fsck')).toMatchObject({ status: 8, notes: mounted });
+  const already = expect.stringContaining(`is mounted on ${server.dir} already`);
+  expect(await mountElsewhere(server)).toMatchObject({ status: 1, notes: already });
   await server.kill();
   expect(await tsfs(server, 'recover')).toMatchObject({ status: 0 });
 });
@@ -150,18 +151,40 @@ test('a damaged index is made anew, and what was pending arrives', async () => {
   expect(await pendingOf(server)).toMatchObject({ count: 1, changes: [kept] });
 });
 
-test('an index found damaged while mounted: the next worker begins with a new one', async () => {
+test('an index that turns out to be damaged while mounted: the next worker begins with a new one', async () => {
   const server = await startListed();
   const file = await open(server.path('dir/old'));
-  markDamaged(join(await stateDirectory(server), 'index.db'));
-  process.kill((await server.workerPid()) as number, 'SIGKILL');
+  const first = await server.workerPid();
+  await damageInUse(join(await stateDirectory(server), 'index.db'));
+  await eventually(async () => {
+    // Until the new worker is there.
+    await stat(server.path('dir/old')).catch((error: NodeJS.ErrnoException) => expect(error.code).toBe('EIO'));
+    expect(await server.workerPid()).not.toBe(first);
+    expect(await readFile(server.path('dir/old'), 'utf8')).toBe('old');
+  }, ARRIVAL_LIMIT_MS);
   await writeFile(server.path('dir/new'), 'content');
   expect(await server.bucket.text('dir/new')).toBe('content');
-  expect(await readFile(server.path('dir/old'), 'utf8')).toBe('old');
   expect(server.log).toContain('the index is made anew');
   // Its node went with the index.
   await file.close();
 });
+
+/** Destroys the root page of the nodes, and has whoever keeps it in memory read it again. */
+async function damageInUse(index: string): Promise<void> {
+  const db = new Database(index);
+  const [page] = db.prepare("SELECT rootpage FROM sqlite_schema WHERE name = 'nodes'").pluck().all() as [number];
+  const pageBytes = Number(db.pragma('page_size', { simple: true }));
+  await eventually(async () => {
+    const [{ busy }] = db.pragma('wal_checkpoint(TRUNCATE)') as [{ busy: number }];
+    expect(busy).toBe(0);
+  }, ARRIVAL_LIMIT_MS);
+  const file = await open(index, 'r+');
+  await file.write(randomBytes(pageBytes), 0, pageBytes, (page - 1) * pageBytes);
+  db.exec("INSERT INTO facts VALUES ('test', '')");
+  // Closed after the database: closing it first would drop the locks that SQLite has on the file.
+  db.close();
+  await file.close();
+}
 
 test('fsck finds damage of every kind, and repairs it', async () => {
   const objects = {
