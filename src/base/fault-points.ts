@@ -1,9 +1,9 @@
 /**
  * The instants at which tests end the process, to see that nothing is lost: every step of everything that takes more than one.
- * TSFS_FAULT=NAME[:NTH][:all] names one; it strikes once, and leaves the file TSFS_FAULT_MARK so that successors go on. `all`: the guardian,
- * which is the parent of this process, goes first. Nothing happens without both variables.
+ * TSFS_FAULTS names a file that may appear and says `POINT worker|all`: the process that reaches that point removes it and is killed; with
+ * `all`, its guardian before it. Without the variable nothing happens.
  */
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 
 export const FAULT_POINTS = [
   'create.named',
@@ -47,38 +47,25 @@ export const FAULT_POINTS = [
 
 export type FaultPoint = (typeof FAULT_POINTS)[number];
 
-interface Plan {
-  readonly point: string;
-  readonly isForAll: boolean;
-  readonly mark: string;
-  left: number;
-}
-
-const plan = parse(process.env.TSFS_FAULT, process.env.TSFS_FAULT_MARK);
+const planFile = process.env.TSFS_FAULTS;
 
 export function faultPoint(point: FaultPoint): void {
-  if (plan !== undefined && plan.point === point) strike(plan);
+  if (planFile !== undefined) strike(planFile, point);
 }
 
-function parse(text: string | undefined, mark: string | undefined): Plan | undefined {
-  if (text === undefined || mark === undefined) return undefined;
-  const [point = '', ...rest] = text.split(':');
-  return { point, mark, isForAll: rest.includes('all'), left: Number(rest.find((word) => /^\d+$/.test(word)) ?? 1) };
-}
-
-function strike(reached: Plan): void {
-  reached.left -= 1;
-  if (reached.left !== 0 || !isFirst(reached.mark)) return;
-  if (reached.isForAll && isGuardian(process.ppid)) process.kill(process.ppid, 'SIGKILL');
+function strike(file: string, reached: FaultPoint): void {
+  const [point, victims] = readPlan(file);
+  if (point !== reached) return;
+  rmSync(file);
+  if (victims === 'all' && isGuardian(process.ppid)) process.kill(process.ppid, 'SIGKILL');
   process.kill(process.pid, 'SIGKILL');
 }
 
-function isFirst(mark: string): boolean {
+function readPlan(file: string): string[] {
   try {
-    closeSync(openSync(mark, 'wx'));
-    return true;
+    return readFileSync(file, 'utf8').split(' ');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;
   }
 }

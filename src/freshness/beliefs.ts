@@ -39,6 +39,7 @@ export class Beliefs {
   readonly #sizes: LRUCache<NodeId, DirectorySize>;
   readonly #markersSeenAt: LRUCache<NodeId, number>;
   readonly #walkedAt: LRUCache<NodeId, number>;
+  #trustedFromMs = 0;
 
   constructor(clock: Clock, options: BeliefOptions) {
     this.#clock = clock;
@@ -49,6 +50,11 @@ export class Beliefs {
     this.#sizes = new LRUCache({ max: options.maxNames });
     this.#markersSeenAt = new LRUCache({ max: options.maxNames });
     this.#walkedAt = new LRUCache({ max: options.maxNames });
+  }
+
+  /** After a crash: the bucket may have done what the index was not told of, so nothing that was noted until now is believed. */
+  distrust(): void {
+    this.#trustedFromMs = this.#clock.nowMs();
   }
 
   get expireMs(): number {
@@ -80,11 +86,11 @@ export class Beliefs {
 
   /**
    * Somebody read the directory lately, and what its listing told of its files will do for a first answer: `ls -l` must not wait for
-   * the metadata of each. Who asks for a single name gets all that the bucket knows of it.
+   * the metadata of each. Who asks for a single name gets all that the bucket knows of it. `isBeingListed`: pages of it are arriving now.
    */
-  isBeingWalked(directory: Pick<NodeRow, 'id' | 'listedAtMs'>): boolean {
+  isBeingWalked(directory: Pick<NodeRow, 'id' | 'listedAtMs'>, isBeingListed: boolean): boolean {
     const walkedAtMs = this.#walkedAt.get(directory.id) ?? 0;
-    return this.isListingFresh(directory) && this.#remaining(walkedAtMs, this.#options.expireMs) > 0;
+    return (isBeingListed || this.isListingFresh(directory)) && this.#remaining(walkedAtMs, this.#options.expireMs) > 0;
   }
 
   /** Listed so lately that even names nobody has asked for are known to be missing. */
@@ -149,7 +155,9 @@ export class Beliefs {
   }
 
   #remaining(sinceMs: number, spanMs: number): number {
-    const ageMs = this.#clock.nowMs() - sinceMs;
+    const nowMs = this.#clock.nowMs();
+    if (sinceMs < this.#trustedFromMs && nowMs >= this.#trustedFromMs) return 0;
+    const ageMs = nowMs - sinceMs;
     // A clock that was set back makes ages negative: then nothing is known about them.
     return ageMs < 0 ? 0 : Math.max(0, spanMs - ageMs);
   }

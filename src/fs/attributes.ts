@@ -103,7 +103,7 @@ export class AttributeChanges {
   }
 
   /**
-   * No intent: the bucket makes the change or does not, and the index, asked again after a crash, follows it.
+   * No intent: the bucket makes the change or does not, and after a crash it is asked which.
    * Brings a change of attributes to the bucket: nothing when nothing changes, with the content when an upload is due, else one
    * COPY of the object onto itself (a PUT for a directory, whose object is empty).
    */

@@ -10,7 +10,7 @@ import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
 import { isRefusal } from './errors.ts';
 
-/** Unlinks that follow each other sooner are a burst. */
+/** An unlink that follows the answer to the one before sooner belongs to a burst. */
 const BURST_GAP_MS = 50;
 /** Deletes under way at once; further ones wait. Also the most that a crash leaves to be finished. */
 const MAX_PENDING = 2000;
@@ -51,15 +51,15 @@ export class Deletions {
   async delete(deleted: DeletedName): Promise<void> {
     const { mover, journal, clock } = this.#context;
     const { key, etag } = deleted;
-    const nowMs = clock.monotonicMs();
-    const isBurst = nowMs - this.#lastAtMs < BURST_GAP_MS;
-    this.#lastAtMs = nowMs;
+    const isBurst = clock.monotonicMs() - this.#lastAtMs < BURST_GAP_MS;
     if (!isBurst || this.#isFailing) {
       // One request, done or not: a crash leaves nothing to be finished, and after an error the name stays.
       await this.#noting(() => mover.delete(key));
       faultPoint('unlink.deleted');
+      this.#lastAtMs = clock.monotonicMs();
       return;
     }
+    this.#lastAtMs = clock.monotonicMs();
     await this.#slots.acquire();
     // No fsync: as with any unlink(2), a crash of the machine may bring the name back.
     const intent = journal.begin({ kind: 'delete', key, etag });

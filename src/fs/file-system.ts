@@ -63,6 +63,9 @@ const ZERO_BYTES = 1024 * 1024;
 const REVALIDATIONS_PER_SECOND = 20;
 const REVALIDATED_NAMES = 50_000;
 
+/** `yes` when a mount begins: the one before ended by a crash. */
+const IN_USE_FACT = 'fs.inUse';
+
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
@@ -149,6 +152,9 @@ export class FileSystem implements Operations {
    * kernel keeps its node ids.
    */
   async recover(inherited: readonly OpenRecord[] | undefined): Promise<void> {
+    const { index, beliefs } = this.#context;
+    if (inherited === undefined && index.getFact(IN_USE_FACT) === 'yes') beliefs.distrust();
+    index.setFact(IN_USE_FACT, 'yes');
     this.#deletions.recover();
     this.#renames.recover(inherited !== undefined);
     await this.#drainer.recover(inherited && new Set(inherited.map(({ node }) => node)));
@@ -205,6 +211,7 @@ export class FileSystem implements Operations {
     this.#drainer.close();
     this.#renames.close();
     this.#backlog.close();
+    this.#context.index.setFact(IN_USE_FACT, 'no');
   }
 
   lookup(_caller: Caller, parent: NodeId, name: string): Entry | NegativeEntry | Promise<Entry | NegativeEntry> {
@@ -229,7 +236,7 @@ export class FileSystem implements Operations {
     }
     if (row.complete || row.parent === undefined) return this.#attributesOf(row);
     const parent = this.#tree.row(row.parent);
-    if (this.#context.beliefs.isBeingWalked(parent)) {
+    if (this.#lister.isBeingWalked(parent)) {
       this.#completer.want(id);
       return this.#attributesOf(row);
     }

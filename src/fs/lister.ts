@@ -81,6 +81,11 @@ export class Lister {
     return this.#jobs.get(directory);
   }
 
+  /** See `Beliefs.isBeingWalked`. */
+  isBeingWalked(directory: NodeRow): boolean {
+    return this.#context.beliefs.isBeingWalked(directory, this.#jobs.has(directory.id));
+  }
+
   async #start(directory: NodeId, maxPages: number): Promise<boolean> {
     const done = await this.#flights.run(directory, () => this.#run(directory, maxPages));
     // Joined a short one, but wanted all.
@@ -109,14 +114,15 @@ export class Lister {
     const startedAtMs = clock.nowMs();
     let pages = 0;
     let isEmpty = true;
+    // What was added is no change for those who read the first listing as it arrives: they find it further on.
     let hasChanged = false;
+    const isFirst = index.nodes.get(directory)?.listedAtMs === 0;
     let marker: ListedObject | undefined;
     let hidden: HiddenHere = { skipped: 0, shadowed: 0, sample: undefined };
     for await (const page of store.list({ prefix, delimiter: '/' })) {
-      if (pages === maxPages) {
-        beliefs.noteDirectorySize(directory, 'large');
-        return false;
-      }
+      // Said before all pages are there: those who read them as they arrive need to know how much to believe.
+      if (pages === 1) beliefs.noteDirectorySize(directory, 'large');
+      if (pages === maxPages) return false;
       pages += 1;
       if (index.nodes.get(directory) === undefined || this.#tree.prefixOf(directory) !== prefix)
         throw new FsError('ESTALE');
@@ -128,17 +134,19 @@ export class Lister {
       };
       marker ??= parsed.marker;
       isEmpty &&= parsed.names.length === 0 && parsed.marker === undefined && parsed.skipped === 0;
-      if (this.#apply(directory, parsed, startedAtMs)) hasChanged = true;
+      const { added, replaced } = this.#apply(directory, parsed, startedAtMs);
+      if (replaced > 0 || (added > 0 && !isFirst)) hasChanged = true;
       job.page();
     }
     if (await this.#sweep(directory, startedAtMs)) hasChanged = true;
-    beliefs.noteDirectorySize(directory, pages <= 1 ? 'one-page' : 'large');
+    if (pages <= 1) beliefs.noteDirectorySize(directory, 'one-page');
     this.#hidden.note(directory, hidden);
     this.#finish(directory, { marker, isEmpty, hasChanged, startedAtMs });
     return true;
   }
 
-  #apply(directory: NodeId, parsed: ParsedPage, startedAtMs: number): boolean {
+  /** Counts of names. */
+  #apply(directory: NodeId, parsed: ParsedPage, startedAtMs: number): { added: number; replaced: number } {
     const { beliefs, index, notifier } = this.#context;
     const prefix = this.#tree.prefixOf(directory);
     const isGone = ({ name }: ListedName) =>
@@ -149,7 +157,7 @@ export class Lister {
       notifier.invalidateEntry(directory, name);
       this.#retirement.retireId(oldId);
     }
-    return replacements.length > 0 || added > 0;
+    return { added, replaced: replacements.length };
   }
 
   /** Rows that no page named are gone from the bucket. In pieces, so that a large directory does not stop everything else. */

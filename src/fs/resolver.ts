@@ -150,7 +150,7 @@ export class Resolver {
 
   #withAttributes(row: NodeRow, remainingMs: number): Found | Promise<Found> {
     const parent = row.parent === undefined ? undefined : this.#context.index.nodes.get(row.parent);
-    if (parent !== undefined && this.#context.beliefs.isBeingWalked(parent)) {
+    if (parent !== undefined && this.#lister.isBeingWalked(parent)) {
       // Whoever walks the directory gets what the listing told, and the rest follows in the background.
       this.#wantMetadata(row.id);
       return { row, remainingMs };
