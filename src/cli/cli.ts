@@ -39,12 +39,12 @@ function normalise(argv: readonly string[]): string[] {
   const words = argv.flatMap((word) => (/^-o./.test(word) ? ['-o', word.slice(2)] : [word]));
   const takesValue = (word: string | undefined) => word === '-o' || word === '--option' || word === '--url';
   const plain = words.filter((word, index) => !word.startsWith('-') && !takesValue(words[index - 1]));
-  const [first, second] = plain;
+  const [first] = plain;
   if (first !== undefined && COMMANDS.includes(first)) return words;
   if (words.some((word) => ASKS.includes(word))) return words;
-  // One word and no options: a slip of a command rather than half of a mount.
-  if (words.length === 0 || (second === undefined && first === words[0] && words.length === 1))
-    throw unknownCommand(first);
+  // Words alone: a slip of a command rather than half of a mount, or one of a bucket that has almost its name.
+  const isAlone = plain.length === words.length;
+  if (isAlone && (plain.length < 2 || nearest(first ?? '', COMMANDS) !== undefined)) throw unknownCommand(first);
   return ['mount', ...words];
 }
 

@@ -539,6 +539,12 @@ const mount = {
   },
   attr_timeout: { kind: 'any', group: 'mount', support: 'ignored', help: 'see stat_cache_expire' },
   entry_timeout: { kind: 'any', group: 'mount', support: 'ignored', help: 'see stat_cache_expire' },
+  remount: {
+    kind: 'any',
+    group: 'mount',
+    support: 'refused',
+    help: 'tsfs restart DIR -o … gives a mount other options, or unmount it and mount it anew',
+  },
   _netdev: {
     kind: 'any',
     group: 'mount',

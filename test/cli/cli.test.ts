@@ -33,6 +33,8 @@ describe('wrong usage is one sentence and exit status 2', () => {
   it.each([
     [[], 'No command was given: mount, umount, status or help; see tsfs --help.'],
     [['statsu'], 'There is no command statsu; did you mean status?'],
+    [['umoutn', '/mnt'], 'There is no command umoutn; did you mean umount?'],
+    [['moutn', 'photos', '/mnt'], 'There is no command moutn; did you mean mount?'],
     [['frobnicate'], 'There is no command frobnicate; see tsfs --help.'],
     [['help', 'frobnicate'], 'There is no command frobnicate; see tsfs --help.'],
     [['status', '--jsn'], 'There is no argument --jsn; see tsfs --help.'],

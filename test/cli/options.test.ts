@@ -107,6 +107,10 @@ describe('values', () => {
 describe('one sentence for each fault', () => {
   it.each([
     ['allow_othr', 'There is no option "allow_othr"; did you mean allow_other?'],
+    [
+      'remount',
+      'The option remount is refused: tsfs restart DIR -o … gives a mount other options, or unmount it and mount it anew.',
+    ],
     ['qqqqqqqqqqqq', 'There is no option "qqqqqqqqqqqq"; tsfs help options lists all.'],
     ['uid', 'The option uid needs a value: uid=UID.'],
     ['uid=www', 'The option uid takes a whole number, not "www".'],
