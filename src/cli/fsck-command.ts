@@ -7,7 +7,7 @@ import { findTarget, type Host, type TargetArguments } from './target.ts';
 import { printable, type Terminal } from './terminal.ts';
 
 /** Those of fsck(8). */
-const FSCK = { clean: 0, repaired: 1, left: 4, failed: 8, usage: 16 } as const;
+const FSCK = { clean: 0, repaired: 1, left: 4, failed: 8 } as const;
 
 export interface FsckArguments extends TargetArguments {
   readonly repair: boolean;
@@ -18,9 +18,9 @@ export async function fsckCommand(args: FsckArguments, host: Host, terminal: Ter
   try {
     return await check(args, host, terminal);
   } catch (error) {
-    if (!(error instanceof MountError)) throw error;
+    if (!(error instanceof MountError) || error.exitCode === EXIT.usage) throw error;
     terminal.note(`tsfs: ${error.sentence}`);
-    return error.exitCode === EXIT.usage ? FSCK.usage : FSCK.failed;
+    return FSCK.failed;
   }
 }
 

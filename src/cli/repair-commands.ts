@@ -46,7 +46,7 @@ export function addPending(parser: Argv, terminal: Terminal, run: Run): void {
         .example('tsfs pending photos', 'of a mount that has ended, or crashed')
         .example('tsfs pending photos --json | jq -r .changes[].path', '')
         .epilogue(
-          `${TARGET}\n\nExit status: 0 nothing is pending, 1 something is, or it cannot be told, 2 wrong usage.`,
+          text(TARGET, 'Exit status: 0 nothing is pending, 1 something is (or it cannot be told), 2 wrong usage.'),
         ),
     (args) =>
       run(async () => {
@@ -95,7 +95,7 @@ export function addFsck(parser: Argv, terminal: Terminal, run: Run): void {
           text(
             TARGET,
             `Exit status, as of fsck(8): 0 clean, 1 all findings repaired, 4 findings left, 8 it could not be checked (it is mounted, or the bucket
-            does not answer), 16 wrong usage.`,
+            does not answer), 2 wrong usage.`,
           ),
         ),
     (args) =>
