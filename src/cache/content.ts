@@ -159,6 +159,11 @@ export class Content {
     this.#env.noteChanged(this);
   }
 
+  discard(): void {
+    this.#env.counters.damagedBlocks += this.#presentBlocks;
+    this.#startOver();
+  }
+
   /** Compares all blocks that are present, and forgets those that are damaged when told so. */
   async verify(isRepairing: boolean, signal: AbortSignal): Promise<Verification> {
     const found = { blocks: 0, bytes: 0, damaged: 0, isFileGone: false };
@@ -326,7 +331,7 @@ export class Content {
     this.#presentBlocks = 0;
     this.#presentBytes = 0;
     this.#env.space.release(lostBytes);
-    this.#env.log.debug({ content: this.id }, 'a cache file was deleted; its blocks are fetched again');
+    this.#env.log.debug({ content: this.id }, 'a cache file is gone or worthless; its blocks are fetched again');
     this.#env.noteChanged(this);
   }
 }

@@ -42,6 +42,8 @@ export interface CachedContent {
    * damaged or vanished block is forgotten, logged, and the answer is undefined: fetch again.
    */
   slice(offset: number, lengthBytes: number): Promise<FileSlice | undefined>;
+  /** The bytes are not those of the object: all blocks are forgotten, and count as damaged. */
+  discard(): void;
   close(): void;
 }
 

@@ -41,6 +41,10 @@ export class Handle implements CachedContent {
     return this.#content.slice(offset, lengthBytes);
   }
 
+  discard(): void {
+    this.#content.discard();
+  }
+
   close(): void {
     if (this.#isOpen) this.#release();
     this.#isOpen = false;

@@ -216,7 +216,8 @@ export class Contents {
       index.nodes.update(id, { content });
     }
     const key = () => this.#tree.keyOf(this.#tree.row(id));
-    return downloader.open({ key, etag: row.etag, sizeBytes: row.sizeBytes, content });
+    const onDamage = () => this.#context.notifier.invalidateNode(id, 0, 0);
+    return downloader.open({ key, etag: row.etag, sizeBytes: row.sizeBytes, content, onDamage });
   }
 
   /** A staging file that the journal has and this file does not know: left by an earlier worker, or kept after a failed upload. */

@@ -14,6 +14,8 @@ export interface Source {
   readonly etag: string;
   readonly sizeBytes: number;
   readonly content: ContentId;
+  /** Bytes that were read turned out not to be the object's: whoever keeps them must let them go. */
+  readonly onDamage?: () => void;
 }
 
 /**
@@ -26,7 +28,7 @@ export interface ContentReader {
   read(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Slice>;
   /** The same, as bytes (for callers that need them in memory; at most 8 MiB at once). */
   readBytes(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Uint8Array>;
-  /** Resolves when the whole object is in the cache, true, or cannot be kept there, false. */
+  /** Resolves when the whole object is in the cache and compared with its MD5 if it has one, true, or cannot be kept there, false. */
   fetchAll(signal?: AbortSignal): Promise<boolean>;
   readonly isComplete: boolean;
   /** Ends read-ahead; reads under way finish. */

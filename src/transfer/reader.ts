@@ -1,21 +1,20 @@
-import { read } from 'node:fs';
-import { promisify } from 'node:util';
 import { assert } from '../base/assert.ts';
-import { BLOCK_BYTES, type FileSlice, type Slice } from '../cache/contract.ts';
+import { BLOCK_BYTES, type Slice } from '../cache/contract.ts';
 import { abortable, abortedError } from './abort.ts';
 import type { ContentReader, Source } from './contract.ts';
 import { type Flight, SMALL_OBJECT_BYTES } from './flight.ts';
 import { type AheadRange, ReadAhead } from './read-ahead.ts';
+import { readSlice } from './read-slice.ts';
 import { type BlockRun, FLIGHT_BLOCKS, type PendingBlock, type SharedContent } from './shared-content.ts';
 import type { Transit } from './transit.ts';
-
-const readAt = promisify(read);
 
 const WINDOW_MAX_BYTES = 16 * 1024 * 1024;
 /** Where the cache takes nothing, what is read ahead waits in memory. */
 const WINDOW_UNCACHED_BYTES = 1024 * 1024;
 /** Less is not worth a request. */
 const AHEAD_MIN_BLOCKS = 4;
+/** All of an object: once, and once more when it came damaged. */
+const FETCH_ROUNDS = 2;
 const READ_BYTES_MAX = 8 * 1024 * 1024;
 
 export class Reader implements ContentReader {
@@ -62,14 +61,14 @@ export class Reader implements ContentReader {
   async fetchAll(signal?: AbortSignal): Promise<boolean> {
     // It would push everything else out of the cache, and then not fit.
     if (this.source.sizeBytes > this.#cacheLimitBytes) return this.isComplete;
-    const { blockCount } = this.#shared.cached;
     this.#shared.refer();
     try {
-      await this.#shared.offerAgain();
-      for (let first = 0; first < blockCount; first += FLIGHT_BLOCKS) {
-        if (!(await this.#fetchChunk(first, Math.min(first + FLIGHT_BLOCKS, blockCount), signal))) return false;
+      for (let round = 0; round < FETCH_ROUNDS; round += 1) {
+        if (!(await this.#fetchBlocks(signal))) return false;
+        await this.#shared.inspected();
+        if (this.isComplete) return true;
       }
-      return this.isComplete;
+      return false;
     } finally {
       this.#shared.unrefer();
     }
@@ -156,6 +155,15 @@ export class Reader implements ContentReader {
     return pending;
   }
 
+  async #fetchBlocks(signal: AbortSignal | undefined): Promise<boolean> {
+    const { blockCount } = this.#shared.cached;
+    await this.#shared.offerAgain();
+    for (let first = 0; first < blockCount; first += FLIGHT_BLOCKS) {
+      if (!(await this.#fetchChunk(first, Math.min(first + FLIGHT_BLOCKS, blockCount), signal))) return false;
+    }
+    return this.isComplete;
+  }
+
   async #fetchChunk(first: number, end: number, signal: AbortSignal | undefined): Promise<boolean> {
     for (const run of this.#shared.missing(first, end)) this.#shared.fetch(this.source, run, false);
     // The next chunk at the same time, so that the connection is never idle.
@@ -181,16 +189,5 @@ async function interestedIn<T>(flight: Flight, promise: Promise<T>, signal: Abor
     return await abortable(promise, signal);
   } finally {
     flight.leave();
-  }
-}
-
-async function readSlice(slice: FileSlice): Promise<Uint8Array> {
-  try {
-    const buffer = Buffer.allocUnsafeSlow(slice.lengthBytes);
-    const { bytesRead } = await readAt(slice.fd, buffer, 0, slice.lengthBytes, slice.offset);
-    assert(bytesRead === slice.lengthBytes, 'a verified slice is in the file');
-    return buffer;
-  } finally {
-    slice.release();
   }
 }

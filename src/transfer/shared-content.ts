@@ -38,6 +38,9 @@ export class SharedContent {
   readonly #held = new Map<number, () => void>();
   #references = 0;
   #isRefused = false;
+  /** What the blocks come from. */
+  #source: Source | undefined;
+  #inspection: Promise<void> | undefined;
 
   constructor(cached: CachedContent, transit: Transit, onIdle: () => void) {
     this.cached = cached;
@@ -82,6 +85,7 @@ export class SharedContent {
 
   /** Starts the GET of a run that `missing` named. With `isAdmitted` its memory was taken already, by the caller. */
   fetch(source: Source, run: BlockRun, isAdmitted: boolean, opened?: GetResult): Flight {
+    this.#source = source;
     const flight = new Flight({
       ...this.#transit,
       source,
@@ -93,6 +97,11 @@ export class SharedContent {
     this.refer();
     this.#transit.track(flight, this.#fly(flight, run, isAdmitted));
     return flight;
+  }
+
+  /** Resolves when a comparison with the object's MD5 that is due is done. */
+  inspected(): Promise<void> {
+    return this.#inspection ?? Promise.resolve();
   }
 
   /** Offers the blocks to the cache again that it did not take: there may be room now. */
@@ -162,8 +171,22 @@ export class SharedContent {
       this.#held.set(block, forget);
       this.#transit.held.add(bytes.length, forget);
     }
+    this.#inspectWhenComplete();
     entry.settle(isStored);
     this.unrefer();
+  }
+
+  #inspectWhenComplete(): void {
+    const { inspector } = this.#transit;
+    const source = this.#source;
+    if (this.#inspection !== undefined || source === undefined) return;
+    if (!this.cached.isComplete || !inspector.wants(source)) return;
+    this.refer();
+    this.#inspection = inspector.inspect(this.cached, source).finally(() => {
+      this.#inspection = undefined;
+      this.unrefer();
+    });
+    this.#transit.track(undefined, this.#inspection);
   }
 
   #checkIdle(): void {

@@ -3,6 +3,7 @@ import type { Logger } from '../base/log.ts';
 import { Semaphore } from '../base/semaphore.ts';
 import type { ObjectStore } from '../store/contract.ts';
 import { EtagTrust, type Flight } from './flight.ts';
+import { Inspector } from './inspector.ts';
 
 /** Share of the memory that blocks may keep which the cache would not take. */
 const HELD_SHARE = 1 / 4;
@@ -44,6 +45,7 @@ class HeldBlocks {
 export class Transit {
   readonly store: ObjectStore;
   readonly trust = new EtagTrust();
+  readonly inspector: Inspector;
   readonly memory: Semaphore;
   readonly held: HeldBlocks;
   readonly #log: Logger;
@@ -52,6 +54,7 @@ export class Transit {
 
   constructor(store: ObjectStore, memoryLimitBytes: number, log: Logger) {
     this.store = store;
+    this.inspector = new Inspector(this.trust, log);
     this.memory = new Semaphore(memoryLimitBytes);
     this.held = new HeldBlocks(memoryLimitBytes * HELD_SHARE);
     this.#log = log;
@@ -85,6 +88,7 @@ export class Transit {
   }
 
   async close(): Promise<void> {
+    this.inspector.close();
     for (const flight of this.#flights) flight.cancel();
     while (this.#work.size > 0) await Promise.all(this.#work);
     this.held.shrink(0);

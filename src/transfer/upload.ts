@@ -51,6 +51,8 @@ class StagedUploader implements Uploader {
   #canCopyParts = true;
   /** False once an object came back intact under an ETag that is not its MD5 (SSE-KMS). */
   #etagsAreMd5 = true;
+  /** True once an ETag was the MD5 of what was sent. */
+  #haveEtagsMatched = false;
 
   constructor(options: UploaderOptions) {
     this.#store = options.store;
@@ -112,6 +114,7 @@ class StagedUploader implements Uploader {
     job.expecting(body.md5Hex);
     const result = await this.#store.put(job.key, body, request);
     faultPoint('upload.put');
+    if (result.etag.toLowerCase() === body.md5Hex) this.#haveEtagsMatched = true;
     const isSuspect = this.#etagsAreMd5 && looksLikeMd5(result.etag) && result.etag.toLowerCase() !== body.md5Hex;
     if (isSuspect) await this.#readBack(job, result.etag, body.md5Hex);
     return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, multipart: false };
@@ -165,8 +168,21 @@ class StagedUploader implements Uploader {
     await job.prepare(offset, lengthBytes);
     return this.#withMemory(lengthBytes, signal, async () => {
       const body = await fileBody({ fd: job.fd, offset, lengthBytes });
-      return this.#store.uploadPart(upload, part.partNumber, body, { signal });
+      const send = () => this.#store.uploadPart(upload, part.partNumber, body, { signal });
+      const result = await send();
+      if (!this.#isDamaged(result.etag, body)) return result;
+      this.#log.warn({ key: job.key, part: part.partNumber }, 'a part of an upload arrived damaged; it is sent again');
+      const again = await send();
+      if (this.#isDamaged(again.etag, body)) throw new DamagedError();
+      return again;
     });
+  }
+
+  /** A part cannot be read back: its ETag tells something only where others were MD5s. */
+  #isDamaged(etag: string, body: FileBody): boolean {
+    const isMatch = etag.toLowerCase() === body.md5Hex;
+    if (isMatch) this.#haveEtagsMatched = true;
+    return !isMatch && this.#haveEtagsMatched && looksLikeMd5(etag);
   }
 
   async #copyPart(upload: MultipartUpload, part: Part, base: Base, signal: AbortSignal): Promise<PartResult> {

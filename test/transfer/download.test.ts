@@ -193,6 +193,50 @@ test('bytes that come damaged in two ways are an error, and not cached', async (
   reader.close();
 });
 
+test('a large object that came damaged is found when all of it is there, forgotten, and told', async () => {
+  const bytes = pattern(3 * MIB);
+  const { etag } = await memory.put('key', { sizeBytes: bytes.length, open: () => bytes }, { attributes: PLAIN });
+  const onDamage = vi.fn();
+  const source = { key: () => 'key', etag, sizeBytes: bytes.length, content: fixture.allocate(), onDamage };
+  const reader = await downloader.open(source);
+  let answers = 0;
+  spy.onGet = (result) => (answers++ === 0 ? withBody(result, (body) => damaged(body, 1)) : result);
+  expect(equal(await reader.readBytes(0, bytes.length), bytes)).toBe(false);
+  await vi.waitFor(() => expect(onDamage).toHaveBeenCalledTimes(1));
+  expect([reader.isComplete, cache.usage().damagedBlocks]).toEqual([false, 12]);
+  expect(equal(await reader.readBytes(0, bytes.length), bytes)).toBe(true);
+  expect(onDamage).toHaveBeenCalledTimes(1);
+  reader.close();
+});
+
+test('fetchAll gives no damaged object', async () => {
+  const bytes = pattern(9 * MIB);
+  const reader = await openObject(bytes);
+  let answers = 0;
+  spy.onGet = (result) => (answers++ === 1 ? withBody(result, (body) => damaged(body, 1)) : result);
+  expect(await reader.fetchAll()).toBe(true);
+  expect(equal(await readFrom(reader, 0, bytes.length), bytes)).toBe(true);
+  expect(cache.usage().damagedBlocks).toBe(36);
+  reader.close();
+});
+
+test('a large object whose ETag is no MD5 is fetched twice, and believed', async () => {
+  const bytes = pattern(2 * MIB);
+  const etag = 'd41d8cd98f00b204e9800998ecf8427e';
+  spy.onGet = (result) => ({ ...result, head: { ...result.head, etag } });
+  spy.before = ({ operation, args }) => {
+    if (operation === 'get') delete (args[1] as { ifMatch?: string }).ifMatch;
+  };
+  for (const gets of [2, 3]) {
+    await memory.put('key', { sizeBytes: bytes.length, open: () => bytes }, { attributes: PLAIN });
+    const source = { key: () => 'key', etag, sizeBytes: bytes.length, content: fixture.allocate() };
+    const reader = await downloader.open(source);
+    expect(await reader.fetchAll()).toBe(true);
+    expect(spy.count('get')).toBe(gets);
+    reader.close();
+  }
+});
+
 test('an ETag that is no MD5 though it looks like one is learnt', async () => {
   const etag = 'd41d8cd98f00b204e9800998ecf8427e';
   spy.onGet = (result) => ({ ...result, head: { ...result.head, etag } });

@@ -194,6 +194,22 @@ test('an object that arrives damaged is sent again', async () => {
   expect(puts).toBe(2);
 });
 
+test('a part that arrives damaged is sent again', async () => {
+  const bytes = pattern(12 * MIB);
+  let parts = 0;
+  const store = replacing(memory, {
+    uploadPart: (upload, partNumber, body) => {
+      parts += 1;
+      const wrong = { sizeBytes: body.sizeBytes, open: () => pattern(body.sizeBytes, 2) };
+      return memory.uploadPart(upload, partNumber, parts === 2 ? wrong : body);
+    },
+  });
+  const up = uploader({ store, multipartThresholdBytes: 5 * MIB, partSizeBytes: 5 * MIB, parallel: 1 });
+  await up.upload(await jobFor(bytes));
+  expect((await content(memory, 'key')).equals(bytes)).toBe(true);
+  expect(parts).toBe(4);
+});
+
 test('ETags that are no MD5s are learnt from the first object', async () => {
   const etag = 'f'.repeat(32);
   const store = replacing(memory, {
