@@ -1,5 +1,7 @@
 /** What programs see when the store fails, and what becomes of their files. */
+
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -53,6 +55,45 @@ test('short failures are not seen', async () => {
     expect(await readFile(server.path(`g${index}`))).toEqual(content);
     server.proxy.clearFaults();
   }
+});
+
+test('bytes that are damaged on their way: files are whole on both sides', async () => {
+  const server = await startServer();
+  const content = randomBytes(300_000);
+  await server.bucket.put('small', content);
+  server.proxy.addFault({ effect: { type: 'corrupt' }, operations: ['PUT', 'GET'], times: 2 });
+  await writeFile(server.path('f'), content);
+  expect(await server.bucket.bytes('f')).toEqual(content);
+  server.proxy.addFault({ effect: { type: 'corrupt' }, operations: ['GET'], times: 1 });
+  expect(await readFile(server.path('small'))).toEqual(content);
+});
+
+test('a large file that came damaged heals once all of it was read', async () => {
+  const server = await startServer();
+  const content = randomBytes(3 * 2 ** 20);
+  await server.bucket.put('large', content);
+  await stat(server.path('large'));
+  server.proxy.addFault({ effect: { type: 'corrupt' }, operations: ['GET'], times: 1 });
+  await readFile(server.path('large'));
+  await eventually(
+    async () => expect((await readFile(server.path('large'))).equals(content)).toBe(true),
+    ARRIVAL_LIMIT_MS,
+  );
+});
+
+test('an error behind status 200: a rename fails, and nothing is lost', async () => {
+  const server = await startServer({ options: ['retries=0'] });
+  await writeFile(server.path('f'), 'content');
+  const release = server.proxy.addFault({
+    effect: { type: 'errorIn200', code: 'InternalError' },
+    operations: ['COPY'],
+  });
+  await expect(rename(server.path('f'), server.path('g'))).rejects.toEqual(failingWith('EIO'));
+  expect(await server.bucket.keys()).toEqual(['f']);
+  release();
+  expect(await readFile(server.path('f'), 'utf8')).toBe('content');
+  await rename(server.path('f'), server.path('g'));
+  expect(await server.bucket.keys()).toEqual(['g']);
 });
 
 test('an answer that is lost: the upload is repeated, also one that only creates', async () => {
