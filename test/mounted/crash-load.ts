@@ -141,7 +141,7 @@ class Load {
       {
         what: `rename ${key}.tmp ${key}`,
         run: () => renameSync(this.#path(`${key}.tmp`), this.#path(key)),
-        after: this.#with(key, bytes),
+        after: without(this.#with(key, bytes), (name) => name === `${key}.tmp`),
       },
     ];
   }

@@ -3,7 +3,7 @@
  * acknowledged is in the bucket, and what was not is either done or not. TSFS_TEST_POINTS: those alone that this expression matches.
  */
 import { createHash } from 'node:crypto';
-import { access, readdir, readFile, readlink, writeFile } from 'node:fs/promises';
+import { access, lstat, readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -66,7 +66,8 @@ async function inMount(place: Place, below = ''): Promise<Objects> {
   for (const entry of await readdir(place.path(below), { withFileTypes: true })) {
     const key = below + entry.name;
     if (entry.isDirectory()) Object.assign(found, { [`${key}/`]: '' }, await inMount(place, `${key}/`));
-    else if (entry.isSymbolicLink()) found[key] = await readlink(place.path(key));
+    // A listing does not tell links from files.
+    else if ((await lstat(place.path(key))).isSymbolicLink()) found[key] = await readlink(place.path(key));
     else found[key] = await readFile(place.path(key), 'utf8');
   }
   return found;
