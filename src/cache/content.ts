@@ -4,15 +4,11 @@ import type { Clock } from '../base/clock.ts';
 import type { ContentId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { ContentRow } from '../index/contract.ts';
-import { blockCount, blockLength, checksum, diskBytes } from './blocks.ts';
+import { blockLength, checksum, diskBytes } from './blocks.ts';
 import { BLOCK_BYTES, type FileSlice } from './contract.ts';
 import { type CacheFile, type CacheFiles, errorCode } from './files.ts';
+import { Presence } from './presence.ts';
 import type { Space } from './space.ts';
-
-/** Larger objects are not cached: the checksums alone would take megabytes. */
-const MAX_BLOCKS = 2 ** 20;
-/** Disks rot, and the kernel gives pages back: after so long a block is compared again when somebody reads it. */
-const TRUST_MS = 3_600_000;
 
 export interface ContentEnvironment {
   readonly files: CacheFiles;
@@ -35,22 +31,15 @@ export interface Verification {
 export class Content {
   readonly id: ContentId;
   readonly sizeBytes: number;
-  readonly blockCount: number;
   /** Handles, and work in the background. */
   references = 0;
   /** The version is gone: the bytes go with the last reference, and the index no longer hears of them. */
   isRemoved = false;
   usedAtMs: number;
   readonly #env: ContentEnvironment;
-  /** 0: absent. Invariant: not 0 only for blocks that were written completely. */
-  readonly #checksums: Uint32Array;
-  /** 1: compared with its checksum, or written, by this process. */
-  readonly #trusted: Uint8Array;
-  #trustedSinceMs: number;
+  readonly #presence: Presence;
   readonly #puts = new Map<number, Promise<boolean>>();
   readonly #checks = new Map<number, Promise<boolean>>();
-  #presentBlocks = 0;
-  #presentBytes = 0;
   /** Counts the times that the file was found gone, so that two finders do not start over twice. */
   #epoch = 0;
   /** Adopted, and its checksums are still being computed. */
@@ -60,34 +49,33 @@ export class Content {
   constructor(id: ContentId, sizeBytes: number, row: ContentRow | undefined, env: ContentEnvironment) {
     this.id = id;
     this.sizeBytes = sizeBytes;
-    this.blockCount = blockCount(sizeBytes);
     this.usedAtMs = env.clock.nowMs();
     this.#env = env;
-    const tracked = this.blockCount <= MAX_BLOCKS ? this.blockCount : 0;
-    this.#checksums = row === undefined ? new Uint32Array(tracked) : row.checksums;
-    this.#trusted = new Uint8Array(this.#checksums.length);
-    this.#trustedSinceMs = env.clock.monotonicMs();
-    for (const [block, sum] of this.#checksums.entries()) if (sum !== 0) this.#count(block, 1);
+    this.#presence = new Presence(sizeBytes, row?.checksums, env.clock.monotonicMs());
+  }
+
+  get blockCount(): number {
+    return this.#presence.blockCount;
   }
 
   get isComplete(): boolean {
-    return this.#presentBlocks === this.blockCount;
+    return this.#presence.blocks === this.blockCount;
   }
 
   /** On disk, in whole pages. */
   get presentBytes(): number {
-    return this.#presentBytes;
+    return this.#presence.bytes;
   }
 
   /** What the index should know; undefined while that must wait. */
   get row(): ContentRow | undefined {
     if (this.#isUnsummed || this.isRemoved) return undefined;
     const { id, sizeBytes, usedAtMs } = this;
-    return { id, sizeBytes, usedAtMs, checksums: this.#checksums, presentBytes: this.#presentBytes };
+    return { id, sizeBytes, usedAtMs, checksums: this.#presence.checksums, presentBytes: this.presentBytes };
   }
 
   has(block: number): boolean {
-    return (this.#checksums[block] ?? 0) !== 0;
+    return this.#presence.has(block);
   }
 
   put(block: number, bytes: Uint8Array): Promise<boolean> {
@@ -101,9 +89,9 @@ export class Content {
 
   async slice(offset: number, lengthBytes: number): Promise<FileSlice | undefined> {
     const length = Math.min(lengthBytes, this.sizeBytes - offset);
-    if (offset < 0 || length <= 0 || !this.#hasRange(offset, length)) return undefined;
+    if (offset < 0 || length <= 0 || !this.#presence.hasRange(offset, length)) return undefined;
     this.usedAtMs = this.#env.clock.nowMs();
-    this.#doubt();
+    if (!this.#isUnsummed) this.#presence.doubt(this.#env.clock.monotonicMs());
     const file = await this.#lease(false);
     if (file === undefined) return undefined;
     if (!(await this.#isSound(file, offset, length))) {
@@ -124,7 +112,7 @@ export class Content {
    */
   async adopt(path: string): Promise<boolean> {
     const { space, files } = this.#env;
-    if (this.blockCount > this.#checksums.length) return false;
+    if (!this.#presence.isTracked) return false;
     const bytes = diskBytes(this.sizeBytes);
     if (!(await space.reserve(bytes, (await files.isSameFileSystem(path)) ? 0 : bytes))) return false;
     try {
@@ -135,9 +123,7 @@ export class Content {
       throw error;
     }
     this.#isUnsummed = true;
-    this.#checksums.fill(1);
-    this.#trusted.fill(1);
-    for (let block = 0; block < this.blockCount; block += 1) this.#count(block, 1);
+    this.#presence.addAll();
     return true;
   }
 
@@ -149,7 +135,7 @@ export class Content {
       for (let block = 0; block < this.blockCount && this.has(block) && !signal.aborted; block += 1) {
         const bytes = await this.#readBlock(file, block);
         if (bytes === undefined) this.#forget(block);
-        else if (this.has(block)) this.#checksums[block] = checksum(bytes);
+        else if (this.has(block)) this.#presence.add(block, checksum(bytes));
       }
     } finally {
       this.#env.files.release(file);
@@ -160,7 +146,7 @@ export class Content {
   }
 
   discard(): void {
-    this.#env.counters.damagedBlocks += this.#presentBlocks;
+    this.#env.counters.damagedBlocks += this.#presence.blocks;
     this.#startOver();
   }
 
@@ -169,11 +155,11 @@ export class Content {
     const found = { blocks: 0, bytes: 0, damaged: 0, isFileGone: false };
     const epoch = this.#epoch;
     // Just written by this process, and its checksums are not there yet.
-    if (this.#isUnsummed || this.#presentBlocks === 0) return found;
+    if (this.#isUnsummed || this.#presence.blocks === 0) return found;
     const file = await this.#env.files.acquire(this.id, 'existing');
     if (file === undefined) {
       if (epoch !== this.#epoch) return found;
-      const damaged = this.#presentBlocks;
+      const damaged = this.#presence.blocks;
       if (isRepairing) this.#startOver();
       return { ...found, damaged, isFileGone: true };
     }
@@ -194,28 +180,11 @@ export class Content {
     return found;
   }
 
-  #doubt(): void {
-    const nowMs = this.#env.clock.monotonicMs();
-    if (this.#isUnsummed || nowMs - this.#trustedSinceMs < TRUST_MS) return;
-    this.#trusted.fill(0);
-    this.#trustedSinceMs = nowMs;
-  }
-
-  #hasRange(offset: number, length: number): boolean {
-    const last = Math.floor((offset + length - 1) / BLOCK_BYTES);
-    for (let block = Math.floor(offset / BLOCK_BYTES); block <= last; block += 1) if (!this.has(block)) return false;
-    return true;
-  }
-
-  #count(block: number, direction: 1 | -1): void {
-    this.#presentBlocks += direction;
-    this.#presentBytes += direction * diskBytes(blockLength(this.sizeBytes, block));
-  }
-
   async #put(block: number, bytes: Uint8Array): Promise<boolean> {
     const { space, counters } = this.#env;
     const reservedBytes = diskBytes(bytes.length);
-    if (block >= this.#checksums.length || !(await space.reserve(reservedBytes))) {
+    const isTracked = this.#presence.isTracked && block < this.blockCount;
+    if (!isTracked || !(await space.reserve(reservedBytes))) {
       counters.refusedBlocks += 1;
       return false;
     }
@@ -237,9 +206,7 @@ export class Content {
       await writeFully(file, bytes, block * BLOCK_BYTES);
       if (file.detached) return false;
       // Only now, after the bytes: a crash in between leaves an absent block, never a wrong one.
-      this.#checksums[block] = checksum(bytes);
-      this.#trusted[block] = 1;
-      this.#count(block, 1);
+      this.#presence.add(block, checksum(bytes));
     } finally {
       this.#env.files.release(file);
     }
@@ -251,7 +218,7 @@ export class Content {
   /** The content's file. When it vanished, everything is forgotten, and only a writer gets a new one. */
   async #lease(forWriting: boolean): Promise<CacheFile | undefined> {
     const { files } = this.#env;
-    while (this.#presentBlocks > 0) {
+    while (this.#presence.blocks > 0) {
       const epoch = this.#epoch;
       const file = await files.acquire(this.id, 'existing');
       if (file !== undefined) return file;
@@ -263,9 +230,9 @@ export class Content {
   async #isSound(file: CacheFile, offset: number, length: number): Promise<boolean> {
     const last = Math.floor((offset + length - 1) / BLOCK_BYTES);
     for (let block = Math.floor(offset / BLOCK_BYTES); block <= last; block += 1) {
-      if (this.#trusted[block] === 0 && !(await this.#check(file, block))) return false;
+      if (!this.#presence.isTrusted(block) && !(await this.#check(file, block))) return false;
     }
-    return this.#hasRange(offset, length);
+    return this.#presence.hasRange(offset, length);
   }
 
   /** Not yet trusted: the machine may have crashed before the block reached the disk, or the disk lost it. */
@@ -280,14 +247,14 @@ export class Content {
   async #compare(file: CacheFile, block: number): Promise<boolean> {
     const isSound = await this.#matches(file, block);
     if (!this.has(block)) return false;
-    if (isSound) this.#trusted[block] = 1;
+    if (isSound) this.#presence.trust(block);
     else this.#noteDamage(block);
     return isSound;
   }
 
   async #matches(file: CacheFile, block: number): Promise<boolean> {
     const bytes = await this.#readBlock(file, block);
-    return bytes !== undefined && checksum(bytes) === this.#checksums[block];
+    return bytes !== undefined && checksum(bytes) === this.#presence.checksums[block];
   }
 
   /** Said once for each content: a file that lost its bytes may have thousands of blocks. */
@@ -314,22 +281,16 @@ export class Content {
   }
 
   #forget(block: number): void {
-    if (!this.has(block)) return;
-    const beforeBytes = this.#presentBytes;
-    this.#checksums[block] = 0;
-    this.#trusted[block] = 0;
-    this.#count(block, -1);
-    this.#env.space.release(beforeBytes - this.#presentBytes);
+    const beforeBytes = this.presentBytes;
+    this.#presence.remove(block);
+    this.#env.space.release(beforeBytes - this.presentBytes);
     this.#env.noteChanged(this);
   }
 
   #startOver(): void {
-    const lostBytes = this.#presentBytes;
+    const lostBytes = this.presentBytes;
     this.#epoch += 1;
-    this.#checksums.fill(0);
-    this.#trusted.fill(0);
-    this.#presentBlocks = 0;
-    this.#presentBytes = 0;
+    this.#presence.clear();
     this.#env.space.release(lostBytes);
     this.#env.log.debug({ content: this.id }, 'a cache file is gone or worthless; its blocks are fetched again');
     this.#env.noteChanged(this);
