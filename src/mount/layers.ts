@@ -12,6 +12,7 @@ import { Beliefs } from '../freshness/beliefs.ts';
 import type { FsContext } from '../fs/context.ts';
 import { FileSystem } from '../fs/file-system.ts';
 import { type Index, IndexError } from '../index/contract.ts';
+import { isDamage, markDamaged } from '../index/damage.ts';
 import { openIndex } from '../index/open.ts';
 import type { Journal } from '../journal/contract.ts';
 import { openJournal } from '../journal/journal.ts';
@@ -66,6 +67,21 @@ export async function openLayers(config: MountConfig, ground: Ground): Promise<L
   });
   teardown.defer(() => cache.close());
   return { index, journal, cache, fileSystem: buildFileSystem(config, { ...ground, index, journal, cache }) };
+}
+
+/**
+ * Once more with a new index, when this one turns out to be damaged on the way: a large one is not looked through when it is opened. `work`
+ * leaves nothing open.
+ */
+export async function survivingDamage<T>(config: MountConfig, log: Logger, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    log.error({ error }, 'the index is damaged');
+    markDamaged(indexPath(config));
+    return work();
+  }
 }
 
 export function indexPath(config: Pick<MountConfig, 'stateDirectory'>): string {

@@ -4,7 +4,7 @@ import { Teardown } from '../base/teardown.ts';
 import type { StackedStore } from '../store/stack.ts';
 import type { MountConfig } from './config.ts';
 import { type ExportedFile, exportPending } from './export.ts';
-import { type Layers, openLayers, stagingDirectory } from './layers.ts';
+import { type Layers, openLayers, stagingDirectory, survivingDamage } from './layers.ts';
 import { openCheckedStore, openStore } from './object-store.ts';
 import { collect, listPending, type PendingList } from './pending.ts';
 
@@ -39,11 +39,13 @@ export function exportTo(run: RecoverRun, directory: string, onFile: (file: Expo
   return withLayers({ ...run, config }, openStore, (layers) => exportPending(config, layers, { directory, onFile }));
 }
 
-async function withLayers<T>(
-  run: RecoverRun,
-  open: (config: MountConfig, log: Logger) => Promise<StackedStore>,
-  work: (layers: Layers) => Promise<T>,
-): Promise<T> {
+type OpenStore = (config: MountConfig, log: Logger) => Promise<StackedStore>;
+
+function withLayers<T>(run: RecoverRun, open: OpenStore, work: (layers: Layers) => Promise<T>): Promise<T> {
+  return survivingDamage(run.config, run.log, () => withLayersOnce(run, open, work));
+}
+
+async function withLayersOnce<T>(run: RecoverRun, open: OpenStore, work: (layers: Layers) => Promise<T>): Promise<T> {
   const { config, log } = run;
   const teardown = new Teardown();
   try {
