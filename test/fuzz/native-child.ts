@@ -26,8 +26,8 @@ export interface Invocation {
 
 interface Entry {
   readonly proper: readonly unknown[];
-  /** Which argument is a descriptor. */
-  readonly fdAt?: number;
+  /** Which arguments are descriptors. */
+  readonly fdsAt?: readonly number[];
 }
 
 const path = process.env.TSFS_NATIVE ?? join(import.meta.dirname, '../../build/tsfs_native.node');
@@ -39,7 +39,7 @@ const noEvents = () => {};
 /** A session that reads nothing, and whose replies nobody has to take. */
 function startSession(): unknown {
   const fd = openSync('/dev/null', 'r+');
-  const { handle } = call('start', fd, 1, 1, 65_536, 16, 1_000_000, noEvents, 7) as { handle: unknown };
+  const { handle } = call('start', fd, 1, 1, 65_536, 16, 1_000_000, noEvents, 7, fd) as { handle: unknown };
   return handle;
 }
 
@@ -54,18 +54,18 @@ const NO_PATH = '/nonexistent/directory';
 const ENTRIES: Readonly<Record<string, Entry>> = {
   mount: { proper: ['source', NO_PATH, 'fuse', 0, `fd=${NO_FD}`] },
   unmount: { proper: [NO_PATH, 0] },
-  receiveFd: { proper: [NO_FD], fdAt: 0 },
-  cloneDevice: { proper: [NO_FD, NO_FD], fdAt: 0 },
-  backingOpen: { proper: [NO_FD, NO_FD], fdAt: 0 },
-  backingClose: { proper: [NO_FD, 1], fdAt: 0 },
-  start: { proper: [NO_FD, 1, 1, 65_536, 16, 1_000_000, noEvents, 7], fdAt: 0 },
+  receiveFd: { proper: [NO_FD], fdsAt: [0] },
+  cloneDevice: { proper: [NO_FD, NO_FD], fdsAt: [0] },
+  backingOpen: { proper: [NO_FD, NO_FD], fdsAt: [0] },
+  backingClose: { proper: [NO_FD, 1], fdsAt: [0] },
+  start: { proper: [NO_FD, 1, 1, 65_536, 16, 1_000_000, noEvents, 7, NO_FD], fdsAt: [0, 8] },
   stop: { proper: [stopped] },
   reply: { proper: [handle, 16, false] },
-  replyFile: { proper: [handle, 1, 2, 0, NO_FD, 0, 4096], fdAt: 4 },
-  writeFile: { proper: [handle, 1, 1, NO_FD, 0], fdAt: 3 },
+  replyFile: { proper: [handle, 1, 2, 0, NO_FD, 0, 4096], fdsAt: [4] },
+  writeFile: { proper: [handle, 1, 1, NO_FD, 0], fdsAt: [3] },
   payload: { proper: [handle, 1] },
   releasePayload: { proper: [handle, 1] },
-  publish: { proper: [handle, 5, 1000, -1], fdAt: 3 },
+  publish: { proper: [handle, 5, 1000, -1], fdsAt: [3] },
   withdraw: { proper: [handle, 5] },
   notify: { proper: [handle, 40] },
   counters: { proper: [handle] },
@@ -96,8 +96,10 @@ function argumentsOf(name: string, { extra, replaced }: Invocation): unknown[] {
   const args = [...entry.proper];
   for (const { at, value } of replaced) args[at % (args.length + 1)] = toArgument(value);
   args.length = Math.max(0, args.length + extra);
-  const fd = entry.fdAt === undefined ? undefined : args[entry.fdAt];
-  if (entry.fdAt !== undefined && typeof fd === 'number' && fd >= 0 && fd < NO_FD) args[entry.fdAt] = fd + NO_FD;
+  for (const at of entry.fdsAt ?? []) {
+    const fd = args[at];
+    if (typeof fd === 'number' && fd >= 0 && fd < NO_FD) args[at] = fd + NO_FD;
+  }
   if (name === 'stop' && args[0] === handle) args[0] = stopped;
   return args;
 }
