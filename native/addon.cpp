@@ -62,7 +62,7 @@ void onAllReleased(napi_env env, void* ref, void*) {
   delete static_cast<SessionRef*>(ref);
 }
 
-// start(fd, readers, ioThreads, maxWriteBytes, maxRequests, maxPayloadBytes, onEvents, openHandle)
+// start(fd, readers, ioThreads, maxWriteBytes, maxRequests, maxPayloadBytes, onEvents, openHandle, notifyFd)
 //   → { handle, events: [ArrayBuffer, ArrayBuffer], outbox: ArrayBuffer }
 napi_value start(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
@@ -75,6 +75,7 @@ napi_value start(napi_env env, napi_callback_info info) {
   options.maxPayloadBytes = arguments.integer<uint64_t>(5);
   const napi_value callback = arguments.function(6);
   options.openHandle = arguments.integer<uint64_t>(7);
+  options.notifyFd = arguments.integer<int>(8, 0);
   if (!arguments.ok()) return nullptr;
   try {
     auto session = std::make_shared<Session>(options);

@@ -10,9 +10,9 @@
  * detached: fd 3 leads to the command that waits for the mount, and goes to the first worker. Workers outlive the guardian.
  * attached: in the foreground of a terminal, a container or systemd. Workers die with the guardian.
  *
- * A worker has fd 4, a stream socket to the guardian; fd 5, /dev/fuse; fd 6, another one for the view; fd 7, the listening control socket. The
- * guardian first sends it one line of JSON:
- *   {"protocol":1,"restarts":N,"crashes":N,"failures":N,"mount":STATE,"view":STATE,"control":BOOLEAN,"reason":TEXT}
+ * A worker has fd 4, a stream socket to the guardian; fd 5, /dev/fuse; fd 6, another one for the view; fd 7, the listening control socket; fd 8
+ * and 9, sockets that pass each packet on to the kernel, on the connection of mount and view. The guardian first sends it one line of JSON:
+ *   {"protocol":1,"restarts":N,"crashes":N,"failures":N,"mount":STATE,"view":STATE,"control":BOOLEAN,"notifiers":BOOLEAN,"reason":TEXT}
  * restarts: workers before this one. crashes: of these, how many in a row broke down soon after they had begun to serve. failures: how many in a
  * row ended before that. STATE: none (there is no device), unused, mounted, or ended. The worker sends lines: `beat` every second, `ready` once
  * it serves, `swap` before it exits to be replaced, and `end` before it exits for good, with the exit status of the guardian.
@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -46,6 +47,8 @@ enum {
   DEVICE_FD = 5,
   VIEW_FD = 6,
   CONTROL_FD = 7,
+  NOTIFIER_FD = 8,
+  VIEW_NOTIFIER_FD = 9,
   /* The guardian's own descriptors are above those that a worker gets. */
   FIRST_OWN_FD = 10,
   TICK_MS = 1000,
@@ -60,6 +63,9 @@ enum {
   FIRST_PAUSE_MS = 100,
   LONGEST_PAUSE_MS = 5000,
   CONTROL_BACKLOG = 16,
+  MAX_DESCRIPTORS = 1024,
+  /* Longer than any message to the kernel that is not an answer: a name, and headers. */
+  MAX_NOTIFICATION_BYTES = 4096,
 };
 
 enum { WARN = 40, ERROR = 50, FATAL = 60 };
@@ -67,11 +73,13 @@ enum { WARN = 40, ERROR = 50, FATAL = 60 };
 struct connection {
   const char *mount_point;
   int device;
+  /* Where workers write what the kernel is to be told. */
+  int notifier;
   bool was_mounted;
 };
 
-static struct connection main_mount = {NULL, -1, false};
-static struct connection view = {NULL, -1, false};
+static struct connection main_mount = {NULL, -1, -1, false};
+static struct connection view = {NULL, -1, -1, false};
 static const char *control_path;
 static int control = -1;
 static char **command;
@@ -162,6 +170,61 @@ static void open_control(void) {
   else if (fd >= 0) close(fd);
 }
 
+struct notifier {
+  struct connection *connection;
+  int socket;
+};
+
+/*
+ * Nobody is left who could answer what a stuck notification waits for: then the connection ends, and with it all waiting. As the owner of the
+ * mount only the kernel's list of connections can do it, where it is mounted.
+ */
+static void *watch_notifier(void *argument) {
+  const struct notifier *self = argument;
+  struct pollfd hung_up = {self->socket, 0, 0};
+  while (poll(&hung_up, 1, -1) < 0 || (hung_up.revents & (POLLHUP | POLLERR)) == 0) continue;
+  sleep(1);
+  umount2(self->connection->mount_point, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
+  return NULL;
+}
+
+/*
+ * A process that tells the kernel what has changed. The kernel lets it wait until requests are answered, and meanwhile it cannot be killed. A
+ * worker that waits so would never quite end, and the requests would never be answered.
+ */
+__attribute__((noreturn)) static void notify_kernel(struct notifier *self) {
+  prctl(PR_SET_NAME, "tsfs-notifier");
+  for (int fd = LAUNCH_FD; fd < MAX_DESCRIPTORS; fd += 1) {
+    if (fd != self->socket && fd != self->connection->device) close(fd);
+  }
+  pthread_t watcher;
+  pthread_create(&watcher, NULL, watch_notifier, self);
+  char message[MAX_NOTIFICATION_BYTES];
+  ssize_t size;
+  while ((size = recv(self->socket, message, sizeof message, 0)) > 0 || (size < 0 && errno == EINTR)) {
+    /* That the kernel knows no such node or name is as good. */
+    const ssize_t written = size > 0 ? write(self->connection->device, message, (size_t)size) : 0;
+    (void)written;
+  }
+  _exit(0);
+}
+
+static void start_notifier(struct connection *of) {
+  int pair[2];
+  if (of->device < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return;
+  struct notifier self = {of, own(pair[1])};
+  const int ours = own(pair[0]);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    close(ours);
+    notify_kernel(&self);
+  }
+  close(self.socket);
+  fcntl(ours, F_SETFL, O_NONBLOCK);
+  if (pid > 0) of->notifier = ours;
+  else close(ours);
+}
+
 static void become_worker(int socket_fd) {
   if (attached) prctl(PR_SET_PDEATHSIG, SIGKILL);
   sigprocmask(SIG_SETMASK, &before, NULL);
@@ -169,6 +232,8 @@ static void become_worker(int socket_fd) {
   if (main_mount.device >= 0) dup2(main_mount.device, DEVICE_FD);
   if (view.device >= 0) dup2(view.device, VIEW_FD);
   if (control >= 0) dup2(control, CONTROL_FD);
+  if (main_mount.notifier >= 0) dup2(main_mount.notifier, NOTIFIER_FD);
+  if (view.notifier >= 0) dup2(view.notifier, VIEW_NOTIFIER_FD);
   unsetenv("NOTIFY_SOCKET");
   unsetenv("WATCHDOG_USEC");
   execvp(command[0], command);
@@ -191,8 +256,9 @@ static void start_worker(void) {
   fcntl(theirs, F_SETFL, O_NONBLOCK);
   dprintf(ours,
           "{\"protocol\":1,\"restarts\":%u,\"crashes\":%u,\"failures\":%u,\"mount\":\"%s\",\"view\":\"%s\",\"control\":%s,"
-          "\"reason\":\"%s\"}\n",
-          restarts, crashes, failures, state_of(&main_mount), state_of(&view), control >= 0 ? "true" : "false", reason);
+          "\"notifiers\":%s,\"reason\":\"%s\"}\n",
+          restarts, crashes, failures, state_of(&main_mount), state_of(&view), control >= 0 ? "true" : "false",
+          main_mount.notifier >= 0 && (view.device < 0 || view.notifier >= 0) ? "true" : "false", reason);
   worker = fork();
   if (worker == 0) become_worker(theirs);
   if (worker < 0) {
@@ -376,6 +442,9 @@ static void set_up(void) {
   /* Without a device the worker says what is missing. */
   main_mount.device = own(open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (view.mount_point[0] != '\0') view.device = own(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  /* Before anything else is open: they must not keep it so. */
+  start_notifier(&main_mount);
+  start_notifier(&view);
   open_control();
   const char *limit = getenv("TSFS_WATCHDOG_MS");
   if (limit != NULL && atol(limit) > 0) silence_limit_ms = atol(limit);

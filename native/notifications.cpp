@@ -1,6 +1,7 @@
 #include "notifications.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <utility>
@@ -28,6 +29,20 @@ void Notifications::join() {
   if (thread_.joinable()) thread_.join();
 }
 
+// A socket that is full (its other side waits inside the kernel) must not keep this process from stopping.
+ssize_t Notifications::writeWhole(int fd, const std::vector<uint8_t>& message) {
+  for (;;) {
+    const ssize_t written = write(fd, message.data(), message.size());
+    if (written >= 0 || errno != EAGAIN) return written;
+    {
+      std::lock_guard lock(mutex_);
+      if (stopped_) return -1;
+    }
+    pollfd writable{fd, POLLOUT, 0};
+    poll(&writable, 1, kLookEveryMs);
+  }
+}
+
 void Notifications::loop(int fuseFd) {
   for (;;) {
     std::unique_lock lock(mutex_);
@@ -36,7 +51,7 @@ void Notifications::loop(int fuseFd) {
     const std::vector<uint8_t> message = std::move(queue_.front());
     queue_.pop_front();
     lock.unlock();
-    const ssize_t written = write(fuseFd, message.data(), message.size());
+    const ssize_t written = writeWhole(fuseFd, message);
     if (written >= 0 || errno == ENOENT) {
       sent += 1;
     } else {

@@ -24,6 +24,8 @@ class Notifications {
 
  private:
   static constexpr size_t kMaxQueued = 16384;
+  static constexpr int kLookEveryMs = 100;
+  ssize_t writeWhole(int fd, const std::vector<uint8_t>& message);
   void loop(int fuseFd);
 
   std::mutex mutex_;

@@ -116,7 +116,7 @@ void Session::startThreads() {
   io_.start(
       options_.ioThreads,
       [](void* self, const Job& job, uint8_t* scratch) { static_cast<Session*>(self)->runJob(job, scratch); }, this);
-  notifications.start(options_.fd);
+  notifications.start(options_.notifyFd);
   for (unsigned i = 0; i < options_.readers; i += 1) {
     readers_.emplace_back([this] {
       readLoop();

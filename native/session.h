@@ -27,6 +27,8 @@ struct SessionOptions {
   uint32_t maxRequests;
   uint64_t maxPayloadBytes;
   uint64_t openHandle;
+  // Where notifications are written: the fd, or a socket whose other side passes them on.
+  int notifyFd;
 };
 
 class Session : public std::enable_shared_from_this<Session> {

@@ -36,7 +36,7 @@ mkdir -p build
 partial=build/partial.$$
 trap 'rm -f "$partial"' EXIT
 echo "building $guardian"
-"$compiler" -x c -std=gnu11 -O2 -g -Wall -Wextra -Werror native/guardian.c -Wl,--as-needed -o "$partial"
+"$compiler" -x c -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread native/guardian.c -Wl,--as-needed -o "$partial"
 mv "$partial" "$guardian"
 echo "building $addon"
 # NAPI_VERSION 8: external array buffers, asynchronous work and thread-safe functions are all in it.

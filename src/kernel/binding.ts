@@ -46,6 +46,7 @@ interface Addon {
     maxPayloadBytes: number,
     onEvents: (buffer: 0 | 1, lengthBytes: number) => void,
     openHandle: number,
+    notifyFd: number,
   ): { handle: Handle; events: [ArrayBuffer, ArrayBuffer]; outbox: ArrayBuffer };
   stop(handle: Handle): void;
   reply(handle: Handle, sizeBytes: number, counted: boolean): number;
@@ -121,6 +122,8 @@ export interface NativeSessionOptions {
   readonly maxPayloadBytes: number;
   /** The handle of opens that are answered for published nodes. JavaScript gives it to opens that count the same. */
   readonly openHandle: number;
+  /** Where notifications are written, if not to `fd`: a socket that takes one in each packet. */
+  readonly notifyFd?: number | undefined;
   /** Reads the records in the first `lengthBytes` of `events[buffer]`, which are overwritten once it has returned. */
   readonly onEvents: (buffer: 0 | 1, lengthBytes: number) => void;
 }
@@ -135,6 +138,7 @@ export class NativeSession {
   constructor(options: NativeSessionOptions) {
     this.#addon = load();
     const { fd, readers, ioThreads, maxWriteBytes, maxRequests, maxPayloadBytes, onEvents, openHandle } = options;
+    const { notifyFd = fd } = options;
     const started = this.#addon.start(
       fd,
       readers,
@@ -144,6 +148,7 @@ export class NativeSession {
       maxPayloadBytes,
       onEvents,
       openHandle,
+      notifyFd,
     );
     this.#handle = started.handle;
     this.events = started.events;

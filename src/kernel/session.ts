@@ -39,6 +39,8 @@ export interface SessionOptions {
   readonly fd: number;
   readonly operations: Operations;
   readonly log: Logger;
+  /** A socket whose other side passes notifications on to the kernel. A process that wrote them itself could not be killed while it waits. */
+  readonly notifyFd?: number | undefined;
   /** Use FUSE passthrough where an operation offers a backing file. Default true. */
   readonly passthrough?: boolean;
   /**
@@ -154,6 +156,7 @@ class Session implements KernelSession, Exchange {
       maxRequests: MAX_REQUESTS,
       maxPayloadBytes: MAX_PAYLOAD_BYTES,
       openHandle: this.opens.plainHandle,
+      notifyFd: options.notifyFd,
       onEvents: (buffer, lengthBytes) => this.#onEvents(buffer, lengthBytes),
     });
     const [first, second] = this.#native.events;

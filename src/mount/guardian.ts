@@ -13,6 +13,8 @@ const SOCKET_FD = 4;
 const DEVICE_FD = 5;
 const VIEW_FD = 6;
 const CONTROL_FD = 7;
+const NOTIFIER_FD = 8;
+const VIEW_NOTIFIER_FD = 9;
 const BEAT_EVERY_MS = 1000;
 const MAX_GREETING_BYTES = 512;
 
@@ -53,6 +55,7 @@ interface Greeting {
   readonly mount: DeviceState;
   readonly view: DeviceState;
   readonly control: boolean;
+  readonly notifiers: boolean;
   readonly reason: string;
 }
 
@@ -61,8 +64,13 @@ interface Greeting {
  * a predecessor served it. `ended`: it has been unmounted.
  */
 export type Connection =
-  | { readonly state: 'none'; readonly fd?: undefined }
-  | { readonly state: 'unused' | 'mounted' | 'ended'; readonly fd: number };
+  | { readonly state: 'none'; readonly fd?: undefined; readonly notifyFd?: undefined }
+  | {
+      readonly state: 'unused' | 'mounted' | 'ended';
+      readonly fd: number;
+      /** For `SessionOptions.notifyFd`. */
+      readonly notifyFd: number | undefined;
+    };
 
 /** What a worker knows of its guardian. */
 export interface Guardian {
@@ -101,7 +109,7 @@ export const NO_GUARDIAN: Guardian = {
 
 /** To be called once, at the start of a worker; from then on the guardian hears that its event loop turns. */
 export function meetGuardian(): Guardian {
-  const { mount, view, control, ...history } = readGreeting();
+  const { mount, view, control, notifiers, ...history } = readGreeting();
   let isAlone = false;
   const tell = (word: string) => {
     if (isAlone) return;
@@ -116,16 +124,16 @@ export function meetGuardian(): Guardian {
   return {
     ...history,
     pid: process.ppid,
-    mount: connection(mount, DEVICE_FD),
-    view: connection(view, VIEW_FD),
+    mount: connection(mount, DEVICE_FD, notifiers ? NOTIFIER_FD : undefined),
+    view: connection(view, VIEW_FD, notifiers ? VIEW_NOTIFIER_FD : undefined),
     controlFd: control ? CONTROL_FD : undefined,
     ready: () => tell('ready'),
     leave: tell,
   };
 }
 
-function connection(state: DeviceState, fd: number): Connection {
-  return state === 'none' ? { state } : { state, fd };
+function connection(state: DeviceState, fd: number, notifyFd: number | undefined): Connection {
+  return state === 'none' ? { state } : { state, fd, notifyFd };
 }
 
 /** The guardian wrote it before it started this process: nothing is waited for. */

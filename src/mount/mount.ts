@@ -195,8 +195,9 @@ async function connect(
     // It stays open: the guardian has it too.
     const fd = continues ? deviceFd : await mountFuse({ ...options, deviceFd });
     const { passthrough, readOnly } = kernel;
+    const { notifyFd } = guardian.mount;
     const reading = { operations: readOnly ? operations.view(continues) : operations, withoutOpens: readOnly };
-    return startSession({ fd, ...reading, log, passthrough, inherits, legacy: legacy(index, 'mount') });
+    return startSession({ fd, notifyFd, ...reading, log, passthrough, inherits, legacy: legacy(index, 'mount') });
   } catch (error) {
     if (error instanceof KernelMountError) throw new MountError(sentence(error.message), EXIT.failure, error);
     throw error;

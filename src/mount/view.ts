@@ -39,6 +39,7 @@ export async function openView(config: MountConfig, parts: ViewParts): Promise<V
     log,
     passthrough: false,
     withoutOpens: true,
+    notifyFd: connection.notifyFd,
     inherits: continues ? inheritance(index, 'view', crashes) : undefined,
     legacy: legacy(index, 'view'),
   });

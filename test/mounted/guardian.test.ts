@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rename, rmdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rmdir, stat, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -158,6 +158,28 @@ describe('workers that are killed', () => {
     // Nothing but what the loads left, and the markers of their directories.
     expect((await server.bucket.keys()).filter((key) => !/^mixed \d\/(file \d+)?$/.test(key))).toEqual([]);
   });
+});
+
+test('killed while the kernel is told of a change, which waits for a request', { timeout: 90_000 }, async () => {
+  const view = await mkdtemp(join(tmpdir(), 'tsfs-view-'));
+  const server = await startServer({ options: [`ro_view=${view}`] });
+  await mkdir(server.path('d'));
+  await writeFile(server.path('d', 'known'), 'content');
+  await stat(join(view, 'd', 'known'));
+  // While a name is looked up, nobody else gets the whole lock of its directory: neither does the news of a change there.
+  const release = server.proxy.addFault({ effect: { type: 'stall' }, operations: ['GET', 'LIST', 'HEAD'] });
+  const lookedUp = stat(join(view, 'd', 'missing')).catch((error: NodeJS.ErrnoException) => error.code);
+  await sleep(500);
+  await writeFile(server.path('d', 'known'), 'changed');
+  await unlink(server.path('d', 'known'));
+  await sleep(500);
+  release();
+  process.kill((await server.workerPid()) as number, 'SIGKILL');
+  expect(await lookedUp).toBe('ENOENT');
+  await expect(stat(join(view, 'd', 'known'))).rejects.toMatchObject({ code: 'ENOENT' });
+  expect((await statusOf(server)).guardian.restarts).toBe(1);
+  await server.umount();
+  await rmdir(view);
 });
 
 test('a restart that was asked for, under load', { timeout: 90_000 }, async () => {

@@ -196,7 +196,11 @@ export class TestServer {
 
   /** Undefined while one is replaced by the next. */
   async workerPid(): Promise<number | undefined> {
-    return (await childrenOf(this.pid))[0];
+    for (const pid of await childrenOf(this.pid)) {
+      const name = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '');
+      if (name !== '' && name !== 'tsfs-notifier\n') return pid;
+    }
+    return undefined;
   }
 
   /** What each worker reads when it starts. */
