@@ -72,7 +72,8 @@ export function negotiate(init: InitRequest, wantPassthrough: boolean, withoutOp
   return {
     major: FUSE_MAJOR,
     minor: Math.min(init.minor, FUSE_MINOR),
-    maxReadaheadBytes: init.maxReadaheadBytes,
+    // The kernel takes no more than it has; see `raiseReadAhead`, which may come before or after this.
+    maxReadaheadBytes: Math.max(init.maxReadaheadBytes, MAX_TRANSFER_BYTES),
     flags: init.flags & (WANTED | (withoutOpens ? InitFlag.AUTO_INVAL_DATA : InitFlag.EXPLICIT_INVAL_DATA)),
     flags2: init.flags2 & wanted2,
     passthrough,

@@ -13,6 +13,7 @@ import { markDamaged } from '../index/damage.ts';
 import { mountFuse, unmountFuse } from '../kernel/mount.ts';
 import { MountError as KernelMountError } from '../kernel/mount-error.ts';
 import { mountPortable } from '../kernel/portable.ts';
+import { raiseReadAhead } from '../kernel/read-ahead.ts';
 import { type Inheritance, type KernelSession, startSession } from '../kernel/session.ts';
 import type { StackedStore } from '../store/stack.ts';
 import { type MountConfig, VERSION } from './config.ts';
@@ -194,6 +195,7 @@ async function connect(
     }
     // It stays open: the guardian has it too.
     const fd = continues ? deviceFd : await mountFuse({ ...options, deviceFd });
+    if (!continues) await raiseReadAhead(config.mountpoint, log);
     const { passthrough, readOnly } = kernel;
     const { notifyFd } = guardian.mount;
     const reading = { operations: readOnly ? operations.view(continues) : operations, withoutOpens: readOnly };

@@ -4,6 +4,7 @@ import type { Logger } from '../base/log.ts';
 import type { FileSystem } from '../fs/file-system.ts';
 import type { Index } from '../index/contract.ts';
 import { mountFuse, unmountFuse } from '../kernel/mount.ts';
+import { raiseReadAhead } from '../kernel/read-ahead.ts';
 import { type SessionStatus, startSession } from '../kernel/session.ts';
 import type { MountConfig } from './config.ts';
 import type { Guardian } from './guardian.ts';
@@ -32,6 +33,7 @@ export async function openView(config: MountConfig, parts: ViewParts): Promise<V
   if (connection.state === 'ended') return takenAway(mountpoint);
   const continues = connection.state === 'mounted';
   const fd = continues ? connection.fd : await mount(config, mountpoint, connection.fd);
+  if (!continues) await raiseReadAhead(mountpoint, log);
   const operations = fileSystem.view(continues);
   const session = startSession({
     fd,

@@ -277,7 +277,7 @@ describe('INIT', () => {
     const agreement = negotiate({ ...everything, flags: InitFlag.MAX_PAGES | InitFlag.INIT_EXT }, true);
     const bytes = written((out) => agreement && writeInit(out, agreement));
     const flags = InitFlag.MAX_PAGES | InitFlag.INIT_EXT;
-    const head = fields(7, 45, 131_072, flags, 64 | (48 << 16), 1 << 20, 1, 256, 0xa0, 1);
+    const head = fields(7, 45, 1 << 20, flags, 64 | (48 << 16), 1 << 20, 1, 256, 0xa0, 1);
     expect(bytes).toEqual(Buffer.concat([head, Buffer.alloc(24)]));
     expect(bytes.length).toBe(64);
   });
