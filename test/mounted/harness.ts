@@ -14,6 +14,7 @@ import { daemonEnvironment } from '../support/daemon-environment.ts';
 import { type FaultProxy, startProxy } from '../support/proxy.ts';
 import type { S3Operation } from '../support/s3-operation.ts';
 import { TestBucket } from './bucket.ts';
+import { connectionsOf, expectNobodyWaits } from './connections.ts';
 import { runProgram } from './syscalls.ts';
 
 export interface ServerOptions {
@@ -80,6 +81,7 @@ export class TestServer {
   readonly #parts: ServerParts;
   /** The mount point. */
   readonly dir: string;
+  readonly #connections = new Set<number>();
   #daemon: ChildProcess | undefined;
   #log = '';
 
@@ -152,6 +154,7 @@ export class TestServer {
       if (performance.now() > deadlineMs) throw new Error(`not mounted in time:\n${this.#log}`);
       await sleep(10);
     }
+    for (const connection of await connectionsOf(bucket.name)) this.#connections.add(connection);
   }
 
   /** umount(8) without its helpers (`umount.fuse.tsfs` may be there, of another version), and then the end of the daemon. */
@@ -237,6 +240,7 @@ export class TestServer {
     await this.kill();
     await this.proxy.stop();
     await rm(this.#parts.directory, { recursive: true });
+    await expectNobodyWaits(this.#connections);
   }
 }
 
