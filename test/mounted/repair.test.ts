@@ -1,11 +1,13 @@
 /** What is left of a mount that crashed: told, uploaded or exported without it; and what becomes of it when the index is lost. */
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { expect, onTestFinished, test } from 'vitest';
 import type { PendingList } from '../../src/mount/pending.ts';
+import type { Effect } from '../support/faults.ts';
 import { mountElsewhere, stateDirectory, tsfs } from './commands.ts';
 import { eventually, startServer, type TestServer } from './harness.ts';
 
@@ -14,8 +16,11 @@ const ONE_TRY = ['retries=0', 'connect_timeout=1', 'stat_cache_expire=600'];
 const MIB = 1024 * 1024;
 
 /** All names are known, so that files can be made while the store is away. */
-async function startListed(objects: Readonly<Record<string, Buffer>> = {}): Promise<TestServer> {
-  const server = await startServer({ options: ONE_TRY });
+async function startListed(
+  objects: Readonly<Record<string, Buffer>> = {},
+  options: readonly string[] = [],
+): Promise<TestServer> {
+  const server = await startServer({ options: [...ONE_TRY, ...options] });
   await server.bucket.put('dir/old', 'old');
   for (const [key, content] of Object.entries(objects)) await server.bucket.put(key, content);
   await readdir(server.dir);
@@ -248,6 +253,63 @@ test('fsck makes a damaged index anew', async () => {
   expect(await tsfs(server, 'fsck', '--repair')).toMatchObject({ status: 1, output: words });
   expect(await tsfs(server, 'fsck')).toMatchObject({ status: 0 });
 });
+
+test('what close acknowledged on this host reaches the bucket though the whole index is lost', async () => {
+  const large = randomBytes(3 * MIB);
+  const server = await startListed({ 'dir/large': large }, ['durability=local']);
+  await readFile(server.path('dir/large'));
+  const unavailable: Effect = { type: 'status', status: 500, code: 'InternalError' };
+  const release = server.proxy.addFault({ effect: unavailable, operations: ['PUT'] });
+  const expected: Record<string, Buffer> = { 'dir/old': Buffer.from('old') };
+  for (let i = 0; i < 30; i += 1) {
+    const content = randomBytes(1 + i * 5000);
+    await writeFile(server.path('dir', `${i}`), content);
+    if (i % 3 === 0) await unlink(server.path('dir', `${i}`));
+    else if (i % 3 === 1) await rename(server.path('dir', `${i}`), server.path(`moved-${i}`));
+    if (i % 3 > 0) expected[i % 3 === 1 ? `moved-${i}` : `dir/${i}`] = content;
+  }
+  const file = await open(server.path('dir/large'), 'r+');
+  await file.write('CHANGED', 2 * MIB);
+  await file.close();
+  large.write('CHANGED', 2 * MIB);
+  expected['dir/large'] = large;
+  // Names are written down a moment after they change.
+  await sleep(1000);
+  await server.kill();
+  for (const suffix of ['', '-wal', '-shm'])
+    await rm(join(await stateDirectory(server), `index.db${suffix}`), { force: true });
+  release();
+  const { output } = await tsfs(server, 'recover');
+  expect(output).toContain('The bucket has everything.');
+  expect((await server.bucket.keys()).sort()).toEqual(Object.keys(expected).sort());
+  for (const [key, content] of Object.entries(expected)) {
+    expect((await server.bucket.bytes(key)).equals(content), key).toBe(true);
+  }
+});
+
+test('after a crash under load recover brings everything to the bucket, and fsck finds nothing', async () => {
+  const server = await startListed();
+  const changes = ['a', 'b', 'c', 'd'].map((name) => change(server, name));
+  await sleep(700);
+  await server.kill();
+  await Promise.all(changes);
+  expect(await tsfs(server, 'recover')).toMatchObject({ status: 0 });
+  expect(await tsfs(server, 'fsck')).toMatchObject({ status: 0, output: '' });
+});
+
+/** Makes, changes, moves and deletes files until the mount is gone. */
+async function change(server: TestServer, name: string): Promise<void> {
+  const failure = async () => {
+    for (let i = 0; ; i += 1) {
+      const path = server.path(`${name}-${i % 5}`);
+      await writeFile(path, randomBytes(1 + ((i * 7919) % 100_000)));
+      if (i % 3 === 0) await rename(path, server.path('dir', `${name}-${i % 2}`));
+      if (i % 4 === 1) await unlink(path);
+    }
+  };
+  const { code } = (await failure().catch((error: unknown) => error)) as NodeJS.ErrnoException;
+  expect(['ENOTCONN', 'ECONNABORTED', 'EIO']).toContain(code);
+}
 
 async function cacheFileOf(directory: string, sizeBytes: number): Promise<string> {
   for (const entry of await readdir(directory, { withFileTypes: true, recursive: true })) {
