@@ -9,7 +9,7 @@ import { Teardown } from '../base/teardown.ts';
 import type { BlockCache } from '../cache/contract.ts';
 import type { FileSystem } from '../fs/file-system.ts';
 import { INDEX_BATCH, type Index } from '../index/contract.ts';
-import { markDamaged } from '../index/damage.ts';
+import { isDamage, markDamaged } from '../index/damage.ts';
 import { mountFuse, unmountFuse } from '../kernel/mount.ts';
 import { MountError as KernelMountError } from '../kernel/mount-error.ts';
 import { mountPortable } from '../kernel/portable.ts';
@@ -21,7 +21,7 @@ import { serveControl } from './control.ts';
 import { EXIT, MountError } from './errors.ts';
 import type { Guardian } from './guardian.ts';
 import { disinherit, inheritance, legacy } from './heritage.ts';
-import { indexPath, openLayers, stagingDirectory } from './layers.ts';
+import { indexPath, openLayers, stagingDirectory, survivingDamage } from './layers.ts';
 import { openCheckedStore, openStore } from './object-store.ts';
 import { collect, listPending } from './pending.ts';
 import type { MountStatus } from './status.ts';
@@ -47,7 +47,11 @@ const PORTABLE_TTL_LIMIT_MS = 1000;
  * Mounts, or goes on with the mount of an earlier worker, and serves until the mount ends. Resolves with the exit code, or `swap` when another worker
  * is to go on; rejects with a MountError when it could not be mounted.
  */
-export async function runMount(config: MountConfig, hooks: MountHooks): Promise<number | 'swap'> {
+export function runMount(config: MountConfig, hooks: MountHooks): Promise<number | 'swap'> {
+  return survivingDamage(config, hooks.log, () => mountOnce(config, hooks));
+}
+
+async function mountOnce(config: MountConfig, hooks: MountHooks): Promise<number | 'swap'> {
   const layers = new Teardown();
   try {
     return await serve(config, hooks, layers);
@@ -78,6 +82,10 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
     markDamaged(indexPath(config));
     setImmediate(() => giveUp());
   });
+  // Work in the background that meets it ends this process, and the next one must know why.
+  const onDefect = (error: unknown) => isDamage(error) && onIndexDamage();
+  process.on('uncaughtExceptionMonitor', onDefect);
+  layers.defer(() => process.off('uncaughtExceptionMonitor', onDefect));
   const { index, cache, fileSystem } = await openLayers(config, { store, log, teardown: layers, onIndexDamage });
   if (!continues) disinherit(index);
   const inherits = continues ? inheritance(index, 'mount', guardian.crashes) : undefined;
