@@ -104,7 +104,7 @@ export class Committer {
   async commitLocked(file: OpenFile): Promise<void> {
     const { context, tree, keyGate } = this.#parts;
     const row = context.index.nodes.get(file.id);
-    file.staging ??= context.journal.find(file.id);
+    if (file.staging === undefined) this.#parts.contents.adoptStaging(file);
     // An unlinked file ends with its descriptors: nothing of it belongs into the bucket.
     if (row === undefined || row.parent === undefined || !row.dirty || file.staging === undefined) return;
     const staging = file.staging;

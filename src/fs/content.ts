@@ -11,7 +11,7 @@ import type { FsContext } from './context.ts';
 import { FsError } from './errors.ts';
 import type { OpenFile, OpenFiles } from './open-files.ts';
 import type { Resolver } from './resolver.ts';
-import { type Tree, withoutPrivileges } from './tree.ts';
+import { isLater, type Tree, withoutPrivileges } from './tree.ts';
 
 /** Old content is filled into a staging file in pieces of at most so many bytes. */
 const FILL_BYTES = 4 * 1024 * 1024;
@@ -37,7 +37,7 @@ export class Contents {
 
   read(id: NodeId, offset: number, lengthBytes: number, signal: AbortSignal): Promise<ReadReply> {
     return this.#openFiles.use(id, async (file) => {
-      const staging = file.staging ?? this.#adoptStaging(file);
+      const staging = file.staging ?? this.adoptStaging(file);
       if (staging !== undefined) return this.#readStaging(file, staging, offset, lengthBytes);
       const row = this.#tree.row(id);
       if (row.etag === undefined || offset >= row.sizeBytes) return NOTHING;
@@ -89,7 +89,7 @@ export class Contents {
 
   /** The staging file of the node; made over the old content when there is none. From here on the node has changes. */
   stage(file: OpenFile): Promise<Staging> {
-    const staging = file.staging ?? this.#adoptStaging(file);
+    const staging = file.staging ?? this.adoptStaging(file);
     if (staging !== undefined) return Promise.resolve(staging);
     return this.#staging.run(file.id, async () => {
       if (file.staging !== undefined) return file.staging;
@@ -119,7 +119,7 @@ export class Contents {
 
   /** The same, when an earlier process gave the staging file away: what was written since is not known. */
   async inheritBackingFile(file: OpenFile): Promise<void> {
-    const staging = file.staging ?? this.#adoptStaging(file);
+    const staging = file.staging ?? this.adoptStaging(file);
     if (staging === undefined) return;
     await this.backingFd(file);
     staging.noteAllChanged();
@@ -221,9 +221,14 @@ export class Contents {
   }
 
   /** A staging file that the journal has and this file does not know: left by an earlier worker, or kept after a failed upload. */
-  #adoptStaging(file: OpenFile): Staging | undefined {
+  adoptStaging(file: OpenFile): Staging | undefined {
     file.staging = this.#context.journal.find(file.id);
-    if (file.staging !== undefined) file.hasNewAttributes = true;
+    const row = this.#context.index.nodes.get(file.id);
+    if (file.staging === undefined || row === undefined) return file.staging;
+    // The row has all changes of attributes, but not those of content: whichever came last says the time of modification.
+    const { leftAt } = file.staging;
+    if (row.dirty && leftAt !== undefined && isLater(leftAt, row.ctime ?? row.mtime)) file.changedAt ??= leftAt;
+    file.hasNewAttributes = true;
     return file.staging;
   }
 

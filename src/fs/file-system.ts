@@ -156,7 +156,7 @@ export class FileSystem implements Operations {
     if (inherited === undefined && index.getFact(IN_USE_FACT) === 'yes') beliefs.distrust();
     index.setFact(IN_USE_FACT, 'yes');
     this.#deletions.recover();
-    this.#renames.recover(inherited !== undefined);
+    await this.#renames.recover(inherited !== undefined);
     await this.#drainer.recover(inherited && new Set(inherited.map(({ node }) => node)));
     await reclaimStrays(this.#context);
     if (inherited === undefined) return;

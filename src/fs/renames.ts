@@ -43,13 +43,17 @@ export class Renames {
    * Ends what an earlier process had begun, in the background; to be called before the first request. `continues`: the mount goes on, so
    * what was being copied comes again.
    */
-  recover(continues: boolean): void {
-    for (const intent of this.#parts.context.journal.unfinished()) {
+  async recover(continues: boolean): Promise<void> {
+    const { journal, mover } = this.#parts.context;
+    const lists = new Set<string>();
+    for (const intent of journal.unfinished()) {
       const { id, action } = intent;
+      if ('list' in action) lists.add(action.list);
       if (action.kind === 'removeTree') this.#directories.removeOriginals({ id, action }, true);
       else if (!continues || ('phase' in action && action.phase === 'undoing')) this.#end(intent);
     }
     if (continues) this.#timer = setTimeout(() => this.#endOrphans(), RESEND_LIMIT_MS).unref();
+    await mover.forgetOthers(lists);
   }
 
   close(): void {

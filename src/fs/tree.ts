@@ -156,6 +156,6 @@ function directoryKey(key: string, marker: string | undefined): string {
   return marker === undefined || marker === '' ? `${key}/` : `${key}${marker}`;
 }
 
-function isLater(a: NodeRow['mtime'], b: NodeRow['mtime']): boolean {
+export function isLater(a: NodeRow['mtime'], b: NodeRow['mtime']): boolean {
   return a.sec > b.sec || (a.sec === b.sec && a.nsec > b.nsec);
 }

@@ -37,6 +37,8 @@ export interface Staging {
   readonly present: Extents;
   /** Bytes that differ, or may differ, from the old content. A subset of present. After a crash: all of present. */
   readonly dirty: Extents;
+  /** When the file was last written to, as an earlier process left it; undefined: this process made it. */
+  readonly leftAt: Timespec | undefined;
   /** What the last upload was going to make, when nobody knows whether it did: its answer was lost, or its process died. */
   readonly expectedEtag: string | undefined;
   /** Grows with every change; equal values mean nothing was changed in between. */

@@ -203,7 +203,8 @@ class DirectoryJournal implements Journal {
       await rm(path);
       throw error;
     }
-    const staging = new FileStaging(this.#context, file, row, { path, sizeBytes: baseSizeBytes, present: [] });
+    const made = { path, sizeBytes: baseSizeBytes, present: [], leftAt: undefined };
+    const staging = new FileStaging(this.#context, file, row, made);
     this.#open.set(node, staging);
     staging.noteStale();
     faultPoint('stage.listed');

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { timespecFromMs } from '../base/clock.ts';
 import { Extents } from '../base/extents.ts';
 import type { NodeId } from '../base/ids.ts';
 import { type DurableStaging, INDEX_BATCH, type StagingRow } from '../index/contract.ts';
@@ -91,16 +92,19 @@ async function restore(
   context: StagingContext,
 ): Promise<FileStaging> {
   const { index } = context;
-  const { size } = await file.stat();
+  const { size, mtimeMs } = await file.stat();
   const trusted = isSameBoot ? undefined : row.durable;
   const base = Math.min(trusted?.baseSizeBytes ?? row.baseSizeBytes, size);
-  const present = trusted?.present ?? index.pending.extents(row.node);
+  const noted = trusted?.present ?? index.pending.extents(row.node);
+  const present = noted
+    .filter(({ start }) => start < base)
+    .map(({ start, end }) => ({ start, end: Math.min(end, base) }));
   const restored = { ...row, baseSizeBytes: base };
   index.transaction(() => {
     index.pending.putStaging(restored);
     index.pending.setExtents(row.node, present);
   });
-  return new FileStaging(context, file, restored, { path, sizeBytes: size, present });
+  return new FileStaging(context, file, restored, { path, sizeBytes: size, present, leftAt: timespecFromMs(mtimeMs) });
 }
 
 export async function adoptStray(
@@ -117,7 +121,8 @@ export async function adoptStray(
     context.index.pending.putStaging(row);
     context.index.pending.setExtents(node, present);
   });
-  return new FileStaging(context, file, row, { path, sizeBytes: stray.sizeBytes, present });
+  const leftAt = timespecFromMs(stray.mtimeMs);
+  return new FileStaging(context, file, row, { path, sizeBytes: stray.sizeBytes, present, leftAt });
 }
 
 /** Files that no row knows. */

@@ -35,6 +35,7 @@ const UNSETTLED = '';
  */
 export class FileStaging implements Staging {
   readonly path: string;
+  readonly leftAt: Timespec | undefined;
   readonly present = new Extents();
   readonly dirty = new Extents();
   readonly #context: StagingContext;
@@ -54,12 +55,18 @@ export class FileStaging implements Staging {
     context: StagingContext,
     file: FileHandle,
     row: StagingRow,
-    from: { readonly path: string; readonly sizeBytes: number; readonly present: readonly Extent[] },
+    from: {
+      readonly path: string;
+      readonly sizeBytes: number;
+      readonly present: readonly Extent[];
+      readonly leftAt: Timespec | undefined;
+    },
   ) {
     this.#context = context;
     this.#file = file;
     this.#row = row;
     this.path = from.path;
+    this.leftAt = from.leftAt;
     this.#sizeBytes = from.sizeBytes;
     for (const { start, end } of from.present) this.present.add(start, Math.min(end, row.baseSizeBytes));
     this.present.add(row.baseSizeBytes, from.sizeBytes);

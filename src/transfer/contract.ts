@@ -119,6 +119,8 @@ export interface Mover {
   removeTree(move: TreeMove, how: { readonly checked: boolean }): Promise<void>;
   /** The move is done: removes its list. */
   forgetTree(move: TreeMove): Promise<void>;
+  /** Removes the lists of moves that nobody will ask about again: all but those. Before another begins. */
+  forgetOthers(lists: ReadonlySet<string>): Promise<void>;
 }
 
 export interface TreeMove {
@@ -128,6 +130,6 @@ export interface TreeMove {
   readonly markerKey: string;
   /** `toPrefix` has an object that must stay until nothing is taken back any more. */
   readonly keepsMarker: boolean;
-  /** File name of what is noted; one for each move. */
+  /** File name of what is noted, one for each move: it begins with `move-`. */
   readonly list: string;
 }

@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises';
 import { assert } from '../base/assert.ts';
 import { faultPoint } from '../base/fault-points.ts';
 import type { Logger } from '../base/log.ts';
@@ -110,6 +111,12 @@ class ServerSideMover implements Mover {
 
   forgetTree({ list }: TreeMove): Promise<void> {
     return MoveList.remove(this.#listDirectory, list);
+  }
+
+  async forgetOthers(lists: ReadonlySet<string>): Promise<void> {
+    for (const name of await readdir(this.#listDirectory)) {
+      if (name.startsWith('move-') && !lists.has(name)) await MoveList.remove(this.#listDirectory, name);
+    }
   }
 
   async #withList<T>({ list: name }: TreeMove, task: (list: MoveList) => Promise<T>): Promise<T> {

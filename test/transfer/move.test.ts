@@ -136,6 +136,13 @@ test('a tree: everything below the prefix and nothing else', async () => {
   expect(spy.count('deleteMany')).toBe(2);
 });
 
+test('lists that crashes left are removed, and nothing else', async () => {
+  for (const name of ['move-1', 'move-2', 'index.db']) await appendFile(join(directory, name), '');
+  await mover.forgetOthers(new Set(['move-2']));
+  expect((await readdir(directory)).sort()).toEqual(['index.db', 'move-2']);
+  for (const name of ['move-2', 'index.db']) await rm(join(directory, name));
+});
+
 test('a marker elsewhere becomes that of the new prefix', async () => {
   await put('a_$folder$', 'a/1');
   await moveTree({ ...treeMove('a/', 'b/'), markerKey: 'a_$folder$' });
