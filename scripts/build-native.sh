@@ -1,14 +1,15 @@
 #!/bin/sh
 # Builds what is not TypeScript: the native addon, build/tsfs_native.node, and the guardian, build/tsfs-guardian. Does nothing
 # when they are newer than their sources.
-# SANITIZE=address|thread builds build/tsfs_native.$SANITIZE.node instead, for tests under a sanitizer.
+# SANITIZE=address|thread builds build/tsfs_native.$SANITIZE.node and build/tsfs-guardian.$SANITIZE instead, for tests under a
+# sanitizer.
 set -eu
 cd "$(dirname "$0")/.."
 
 headers=node_modules/node-api-headers/include
 sanitize=${SANITIZE:-}
 addon=build/tsfs_native${sanitize:+.$sanitize}.node
-guardian=build/tsfs-guardian
+guardian=build/tsfs-guardian${sanitize:+.$sanitize}
 
 if [ -f "$addon" ] && [ -f "$guardian" ] &&
   [ -z "$(find native scripts/build-native.sh -newer "$addon" | head -n 1)" ]; then
@@ -36,7 +37,8 @@ mkdir -p build
 partial=build/partial.$$
 trap 'rm -f "$partial"' EXIT
 echo "building $guardian"
-"$compiler" -x c -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread native/guardian.c -Wl,--as-needed -o "$partial"
+"$compiler" -x c -std=gnu11 -O2 -g -Wall -Wextra -Werror -pthread \
+  ${sanitize:+-fsanitize=$sanitize} native/guardian.c -Wl,--as-needed -o "$partial"
 mv "$partial" "$guardian"
 echo "building $addon"
 # NAPI_VERSION 8: external array buffers, asynchronous work and thread-safe functions are all in it.

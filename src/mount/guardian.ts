@@ -6,8 +6,8 @@ import { existsSync, readSync, writeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { MountError, systemCode } from './errors.ts';
 
-/** The same path from src/ and from dist/. */
-const PROGRAM = fileURLToPath(new URL('../../build/tsfs-guardian', import.meta.url));
+/** The same path from src/ and from dist/. `TSFS_GUARDIAN` names another build (sanitizers). */
+const PROGRAM = process.env.TSFS_GUARDIAN ?? fileURLToPath(new URL('../../build/tsfs-guardian', import.meta.url));
 
 const SOCKET_FD = 4;
 const DEVICE_FD = 5;

@@ -8,6 +8,7 @@ const PARTS: readonly { readonly place: Place; readonly project: string; readonl
   { place: 'tests', project: 'unit', files: ['test/kernel', 'test/fuzz/native.test.ts'] },
   { place: 'daemons', project: 'mounted', files: ['test/kernel/driver.mounted', 'test/kernel/hot-table.mounted'] },
   { place: 'daemons', project: 'mounted', files: ['test/mounted/hot.test.ts', 'test/mounted/semantics.test.ts'] },
+  { place: 'daemons', project: 'mounted', files: ['test/mounted/guardian.test.ts'] },
 ];
 const PART_LIMIT_MS = 900_000;
 

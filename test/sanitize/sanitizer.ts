@@ -23,13 +23,19 @@ export interface Outcome {
   readonly reports: string;
 }
 
-/** Rejects with what to install when the compiler lacks the sanitizer. Does nothing when the addon is newer than its sources. */
-export async function buildAddon(sanitizer: Sanitizer): Promise<string> {
+/**
+ * Builds addon and guardian, unless they are newer than their sources, and resolves with the variables that name them. Rejects with what to install
+ * when the compiler lacks the sanitizer.
+ */
+export async function buildNative(sanitizer: Sanitizer): Promise<Record<string, string>> {
   const env = { ...process.env, SANITIZE: sanitizer };
   await run(join(ROOT, 'scripts/build-native.sh'), [], { env, timeout: BUILD_LIMIT_MS }).catch((error) => {
     throw new Error(`no addon under the ${sanitizer} sanitizer: ${error.stderr || error.message}`);
   });
-  return join(ROOT, `build/tsfs_native.${sanitizer}.node`);
+  return {
+    TSFS_NATIVE: join(ROOT, `build/tsfs_native.${sanitizer}.node`),
+    TSFS_GUARDIAN: join(ROOT, `build/tsfs-guardian.${sanitizer}`),
+  };
 }
 
 /** Whether the tests load the addon, or only the daemons that they start. Other programs may have faults of their own. */
@@ -42,10 +48,10 @@ export async function runUnder(
   vitest: readonly string[],
   limitMs: number,
 ): Promise<Outcome> {
-  const addon = await buildAddon(sanitizer);
+  const programs = await buildNative(sanitizer);
   const directory = await mkdtemp(join(tmpdir(), 'tsfs-sanitize-'));
   try {
-    const loaded = { TSFS_NATIVE: addon, ...(await preload(sanitizer, join(directory, 'report'))) };
+    const loaded = { ...programs, ...(await preload(sanitizer, join(directory, 'report'))) };
     const outcome = await runVitest(vitest, limitMs, {
       ...process.env,
       // Of vitest itself, when this runs within it.

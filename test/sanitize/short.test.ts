@@ -1,12 +1,11 @@
 /** The native part under the address sanitizer, without mounts. `npm run test:sanitize` does the rest. */
 import { expect, test } from 'vitest';
-import { buildAddon, runUnder } from './sanitizer.ts';
+import { runUnder } from './sanitizer.ts';
 
 const PARTS = ['test/kernel/session.test.ts', 'test/kernel/malformed.test.ts', 'test/fuzz/native.test.ts'];
 const RUNS = '300';
 
 test('no memory error', { timeout: 240_000 }, async () => {
-  await buildAddon('address');
   process.env.TSFS_FUZZ_RUNS ??= RUNS;
   const { status, output, reports } = await runUnder('address', 'tests', ['--project', 'unit', ...PARTS], 120_000);
   expect(reports).toBe('');
