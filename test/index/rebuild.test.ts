@@ -107,3 +107,35 @@ test('a sound index is what it was', async () => {
   expect(integrityOf(path)).toEqual([]);
   expect(checkReferences(path, false)).toEqual([]);
 });
+
+test('references that lead nowhere are found, and mended', async () => {
+  const db = new Database(path);
+  db.exec(`
+    INSERT INTO nodes (parent, name, kind) VALUES (999999, 'orphan', 0);
+    INSERT INTO stagings (node, file, base_size_bytes, created_at_ms) SELECT id, 'kept', 0, 0 FROM nodes WHERE name = 'orphan';
+    INSERT INTO stagings (node, file, base_size_bytes, created_at_ms) VALUES (888888, 'nobody', 0, 0);
+    INSERT INTO staging_extents (node, start, end) VALUES (777777, 0, 10);
+    INSERT INTO intents (action, created_at_ms) VALUES ('{"kind":"rename","node":666666}', 0);
+    UPDATE nodes SET size_bytes = -1 WHERE name = 'file-7';
+    UPDATE counters SET value = value + 5;
+    UPDATE sqlite_sequence SET seq = 20 WHERE name = 'nodes';
+  `);
+  db.close();
+  const found = checkReferences(path, false);
+  expect(found.map(({ text }) => text)).toEqual([
+    expect.stringContaining("'orphan'"),
+    expect.stringContaining('node 888888'),
+    expect.stringContaining('node 777777'),
+    expect.stringContaining('node 666666'),
+    expect.stringContaining("'file-7'"),
+    expect.stringContaining('number of names'),
+    expect.stringContaining('size of the cache'),
+    expect.stringContaining('numbers that are in use'),
+  ]);
+  checkReferences(path, true);
+  expect(checkReferences(path, false)).toEqual([]);
+  const index = reopen();
+  // The file itself tells what it is: it must not look like one that nobody needs.
+  expect(index.pending.stagings(0, 10)).toEqual([]);
+  await index.close();
+});

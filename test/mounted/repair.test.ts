@@ -212,6 +212,7 @@ test('fsck finds damage of every kind, and repairs it', async () => {
   const db = new Database(join(state, 'index.db'));
   db.exec(`
     UPDATE nodes SET size_bytes = 7 WHERE name = 'wrong';
+    UPDATE nodes SET dirty = 1 WHERE name = 'old';
     INSERT INTO nodes (parent, name, kind) VALUES (999999, 'orphan', 0);
     INSERT INTO stagings (node, file, base_size_bytes, created_at_ms) VALUES (888888, '888888-x', 0, 0);
     INSERT INTO staging_extents (node, start, end) VALUES (777777, 0, 10);
@@ -227,13 +228,14 @@ test('fsck finds damage of every kind, and repairs it', async () => {
     /^index .*node 777777/m,
     /^index .*number of names/m,
     /^journal .*99-lost.*lost\+found/m,
+    /^journal .*\/dir\/old: .*nothing of the changes is staged/m,
     /^cache .*\/dir\/cached: 1 blocks .* damaged/m,
     /^bucket .*\/dir\/wrong: .*7 bytes/m,
     /^bucket .*\/dir\/gone: .*does not have it/m,
   ]) {
     expect(found.output).toMatch(words);
   }
-  expect(found.output.trim().split('\n')).toHaveLength(8);
+  expect(found.output.trim().split('\n')).toHaveLength(9);
   expect(await tsfs(server, 'fsck', '--repair')).toMatchObject({ status: 1 });
   expect(await tsfs(server, 'fsck')).toMatchObject({ status: 0, output: expect.stringContaining('99-lost') });
   expect(await readFile(join(state, 'staging/lost+found/99-lost'), 'utf8')).toBe('nobody knows');
