@@ -1,7 +1,9 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import Database from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { silentLogger } from '../../src/base/log.ts';
 import { runCli } from '../../src/cli/cli.ts';
 import { parseOptions, splitOptions } from '../../src/cli/parse-options.ts';
 import { pendingText } from '../../src/cli/pending-text.ts';
@@ -10,6 +12,7 @@ import { parseSource } from '../../src/cli/source.ts';
 import { findTarget, type TargetArguments } from '../../src/cli/target.ts';
 import type { MountConfig } from '../../src/mount/config.ts';
 import { writeJob } from '../../src/mount/job.ts';
+import { survivingDamage } from '../../src/mount/layers.ts';
 
 const HOST = { uid: 1000, gid: 1000, environment: { HOME: '/nonexistent' } };
 
@@ -102,4 +105,19 @@ describe('which mount is meant', () => {
     expect(await runCli(['fsck', 'photos', ...options], terminal)).toBe(8);
     expect(await runCli(['fsck', ...options], terminal)).toBe(2);
   });
+});
+
+it('damage that is met on the way: once more, and the index is marked', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'tsfs-damage-'));
+  const config = { stateDirectory: directory } as MountConfig;
+  const failures = [new Database.SqliteError('database disk image is malformed', 'SQLITE_CORRUPT_INDEX')];
+  const work = async () => {
+    const failure = failures.pop();
+    if (failure !== undefined) throw failure;
+    return readdir(directory);
+  };
+  expect(await survivingDamage(config, silentLogger, work)).toEqual(['index.db.damaged-mark']);
+  failures.push(new Database.SqliteError('database or disk is full', 'SQLITE_FULL'));
+  await expect(survivingDamage(config, silentLogger, work)).rejects.toThrow('full');
+  await rm(directory, { recursive: true });
 });
