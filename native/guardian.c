@@ -352,11 +352,11 @@ static long pause_after(unsigned count) {
   return pause_ms < LONGEST_PAUSE_MS ? pause_ms : LONGEST_PAUSE_MS;
 }
 
-/* The worker had begun to serve. Somebody's SIGKILL says nothing about the next one. */
-static long after_service(int status) {
+/* The worker had begun to serve. */
+static long after_service(bool is_killed) {
   if (says_swap) return 0;
   say(WARN, "the worker is replaced: %s", reason);
-  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !is_hung) return 0;
+  if (is_killed) return 0;
   /* A worker that hung was sound for as long as it was heard. */
   if (heard_at_ms - ready_at_ms >= SOUND_AFTER_MS) crashes = 0;
   crashes += 1;
@@ -384,8 +384,10 @@ static long worker_ended(int status) {
     leave(1);
   }
   restarts += 1;
-  if (is_ready) return after_service(status);
-  failures += 1;
+  /* Somebody's SIGKILL says nothing about the next worker. */
+  const bool is_killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !is_hung;
+  if (is_ready) return after_service(is_killed);
+  if (!is_killed) failures += 1;
   if (failures >= MAX_FAILURES) {
     say(FATAL, "%u workers in a row ended at once (%s); unmounting %s", failures, reason, main_mount.mount_point);
     leave(1);

@@ -160,26 +160,43 @@ describe('workers that are killed', () => {
   });
 });
 
-test('killed while the kernel is told of a change, which waits for a request', { timeout: 90_000 }, async () => {
-  const view = await mkdtemp(join(tmpdir(), 'tsfs-view-'));
-  const server = await startServer({ options: [`ro_view=${view}`] });
-  await mkdir(server.path('d'));
-  await writeFile(server.path('d', 'known'), 'content');
-  await stat(join(view, 'd', 'known'));
-  // While a name is looked up, nobody else gets the whole lock of its directory: neither does the news of a change there.
-  const release = server.proxy.addFault({ effect: { type: 'stall' }, operations: ['GET', 'LIST', 'HEAD'] });
-  const lookedUp = stat(join(view, 'd', 'missing')).catch((error: NodeJS.ErrnoException) => error.code);
-  await sleep(500);
-  await writeFile(server.path('d', 'known'), 'changed');
-  await unlink(server.path('d', 'known'));
-  await sleep(500);
-  release();
-  process.kill((await server.workerPid()) as number, 'SIGKILL');
-  expect(await lookedUp).toBe('ENOENT');
-  await expect(stat(join(view, 'd', 'known'))).rejects.toMatchObject({ code: 'ENOENT' });
-  expect((await statusOf(server)).guardian.restarts).toBe(1);
-  await server.umount();
-  await rmdir(view);
+describe('the kernel is told of a change, and waits for a request', () => {
+  /** A lookup in the view that is not answered until `release`: until then the news of a change in its directory waits too. */
+  async function withNewsWaiting() {
+    const view = await mkdtemp(join(tmpdir(), 'tsfs-view-'));
+    const server = await startServer({ options: [`ro_view=${view}`] });
+    await mkdir(server.path('d'));
+    await writeFile(server.path('d', 'known'), 'content');
+    await stat(join(view, 'd', 'known'));
+    // The directory is wholly known for a while after it was made.
+    await sleep(1500);
+    const release = server.proxy.addFault({ effect: { type: 'stall' }, operations: ['GET', 'LIST', 'HEAD'] });
+    const lookedUp = stat(join(view, 'd', 'missing')).catch((error: NodeJS.ErrnoException) => error.code);
+    await sleep(500);
+    await writeFile(server.path('d', 'known'), 'changed');
+    await unlink(server.path('d', 'known'));
+    await sleep(500);
+    return { server, view, release, lookedUp };
+  }
+
+  test('a worker that is killed then is replaced', { timeout: 90_000 }, async () => {
+    const { server, view, release, lookedUp } = await withNewsWaiting();
+    release();
+    process.kill((await server.workerPid()) as number, 'SIGKILL');
+    expect(await lookedUp).toBe('ENOENT');
+    await expect(stat(join(view, 'd', 'known'))).rejects.toMatchObject({ code: 'ENOENT' });
+    expect((await statusOf(server)).guardian.restarts).toBe(1);
+    await server.umount();
+    await rmdir(view);
+  });
+
+  test('when guardian and worker are killed then, the call ends', { timeout: 90_000 }, async () => {
+    const { server, view, lookedUp } = await withNewsWaiting();
+    await server.kill();
+    expect(await lookedUp).toMatch(/^(ECONNABORTED|ENOTCONN)$/);
+    if ((await findMount(view)) !== undefined) await runProgram('umount', ['-i', '-l', view]);
+    await rmdir(view);
+  });
 });
 
 test('a restart that was asked for, under load', { timeout: 90_000 }, async () => {

@@ -16,7 +16,7 @@ import { runProgram } from './syscalls.ts';
 const DURATION_MS = Number(process.env.TSFS_SOAK_MINUTES ?? 0.3) * 60_000;
 /** What is known to be flat is only so after a while. */
 const MEMORY_FROM_MS = 4 * 60_000;
-const KILL_EVERY_MS = 7_000;
+const KILL_EVERY_MS = 5_000;
 const SETTLE_LIMIT_MS = 180_000;
 const ACTORS = 4;
 const FAULTY_SHARE = 0.05;
@@ -80,15 +80,18 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 }
 
-/** Kills workers in the first half, and looks at the memory of one worker in the second. */
+/** Kills workers in the first half, each after it had time to start, and looks at the memory of one worker in the second. */
 async function disturb(server: TestServer): Promise<number[]> {
   const startedAtMs = performance.now();
   const elapsedMs = () => performance.now() - startedAtMs;
   const samples: number[] = [];
+  let before: number | undefined;
   while (elapsedMs() < DURATION_MS) {
     await sleep(Math.min(KILL_EVERY_MS, DURATION_MS - elapsedMs()));
     const pid = await server.workerPid();
-    if (pid === undefined) continue;
+    const isNew = pid !== before;
+    before = pid;
+    if (pid === undefined || isNew) continue;
     if (elapsedMs() < DURATION_MS / 2) process.kill(pid, 'SIGKILL');
     else samples.push((await residentBytes(pid)) + (await residentBytes(server.pid)));
   }
