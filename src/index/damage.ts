@@ -32,9 +32,13 @@ export function markDamaged(path: string): void {
   writeFileSync(path + DAMAGE_MARK, '', { mode: 0o600 });
 }
 
+export function isMarkedDamaged(path: string): boolean {
+  return existsSync(path + DAMAGE_MARK);
+}
+
 /** Throws IndexError, or SqliteError, when the index is known to be damaged, or is small and turns out to be. */
 export function lookThrough(db: Database.Database): void {
-  if (existsSync(db.name + DAMAGE_MARK)) throw new IndexError('damaged', `the index ${db.name} was found damaged`);
+  if (isMarkedDamaged(db.name)) throw new IndexError('damaged', `the index ${db.name} was found damaged`);
   // A file that was cut to nothing is a new database to SQLite.
   if (Number(db.pragma('user_version', { simple: true })) === 0)
     throw new IndexError('damaged', `the index ${db.name} is empty`);

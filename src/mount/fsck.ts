@@ -5,7 +5,7 @@
 import { Teardown } from '../base/teardown.ts';
 import { checkReferences, integrityOf } from '../index/check.ts';
 import { IndexError } from '../index/contract.ts';
-import { markDamaged } from '../index/damage.ts';
+import { isMarkedDamaged, markDamaged } from '../index/damage.ts';
 import { openIndex } from '../index/open.ts';
 import { openIndexReader } from '../index/reader.ts';
 import { isStoreError } from '../store/contract.ts';
@@ -14,7 +14,7 @@ import { checkBucket } from './fsck-bucket.ts';
 import { checkCache } from './fsck-cache.ts';
 import { checkJournal } from './fsck-journal.ts';
 import type { Finding, FsckReport, FsckRun } from './fsck-scene.ts';
-import { indexPath, openLayers } from './layers.ts';
+import { indexPath, inUse, openLayers } from './layers.ts';
 import { storeSentence } from './messages.ts';
 import { openStore } from './object-store.ts';
 
@@ -36,7 +36,7 @@ async function isIndexSound(run: FsckRun): Promise<boolean> {
   const lock = await lockIndex(run);
   run.onProgress('looking through the index');
   try {
-    const damage = lock === 'damaged' ? ['it cannot be opened'] : integrityOf(path);
+    const damage = lock === 'damaged' ? ['it cannot be opened'] : damageIn(path);
     for (const text of damage) {
       const repair = 'makes the index anew from the bucket; what is staged is kept';
       run.onFinding({ area: 'index', text: `the file is damaged: ${text}`, repair });
@@ -51,6 +51,11 @@ async function isIndexSound(run: FsckRun): Promise<boolean> {
   }
 }
 
+/** In the words of who met it. */
+function damageIn(path: string): string[] {
+  return isMarkedDamaged(path) ? ['a mount has met damage in it'] : integrityOf(path);
+}
+
 /** The index as its owner, as it is. */
 async function lockIndex({ config, log }: FsckRun): Promise<{ close(): Promise<void> } | 'damaged'> {
   try {
@@ -59,7 +64,7 @@ async function lockIndex({ config, log }: FsckRun): Promise<{ close(): Promise<v
     if (!(error instanceof IndexError)) throw error;
     if (error.reason === 'damaged') return 'damaged';
     if (error.reason === 'newer') throw new MountError(`${error.message}.`);
-    throw new MountError(`${config.source} is mounted on ${config.mountpoint}: unmount it first (tsfs umount).`);
+    throw inUse(config, error);
   }
 }
 

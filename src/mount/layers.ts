@@ -92,15 +92,17 @@ export function stagingDirectory(config: Pick<MountConfig, 'stateDirectory'>): s
   return join(config.stateDirectory, 'staging');
 }
 
+/** For an IndexError `busy`. */
+export function inUse({ source, mountpoint }: MountConfig, cause: IndexError): MountError {
+  const sentence = `Another tsfs process serves ${source} on ${mountpoint}, or still uploads for it: unmount it first (tsfs umount), or see tsfs status.`;
+  return new MountError(sentence, EXIT.failure, cause);
+}
+
 function openState(config: MountConfig, log: Logger): Index {
   try {
     return openIndex({ path: indexPath(config), log, rebuild: true });
   } catch (error) {
-    if (error instanceof IndexError && error.reason === 'busy') {
-      throw new MountError(
-        `${config.source} is mounted on ${config.mountpoint} already: unmount it first (tsfs umount).`,
-      );
-    }
+    if (error instanceof IndexError && error.reason === 'busy') throw inUse(config, error);
     if (error instanceof IndexError) throw new MountError(`${error.message}.`, EXIT.failure, error);
     throw error;
   }
