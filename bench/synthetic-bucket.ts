@@ -1,6 +1,6 @@
 /**
  * A bucket that is only told of: as many objects as wanted, in directories of one size, without a byte stored. For listings and lookups at
- * sizes that would take hours to upload. Answers LIST (V2), HEAD and GET, and refuses everything else.
+ * sizes that would take hours to upload. Answers LIST, HEAD and GET, and refuses everything else.
  */
 import { createHash } from 'node:crypto';
 import http from 'node:http';
@@ -91,13 +91,25 @@ function exists({ objects, perDirectory }: SyntheticOptions, key: string): boole
 function listing(options: SyntheticOptions, query: URLSearchParams): string {
   const prefix = query.get('prefix') ?? '';
   const limit = Math.min(Number(query.get('max-keys') ?? PAGE_ENTRIES), PAGE_ENTRIES);
-  const start = Number(query.get('continuation-token') ?? 0);
+  const start = Number(query.get('continuation-token') ?? afterMarker(query.get('marker') ?? ''));
   const [entries, count] = prefix === '' ? topLevel(options, start, limit) : directory(options, prefix, start, limit);
-  const next = start + limit < count ? `<NextContinuationToken>${start + limit}</NextContinuationToken>` : '';
+  const next = start + limit < count ? nextPage(prefix, start + limit) : '';
   return (
     `<?xml version="1.0" encoding="UTF-8"?><ListBucketResult><Name>${options.bucket}</Name><Prefix>${prefix}</Prefix>` +
     `<Delimiter>/</Delimiter><MaxKeys>${limit}</MaxKeys><IsTruncated>${next !== ''}</IsTruncated>${next}${entries}</ListBucketResult>`
   );
+}
+
+/** For V2 and for V1. */
+function nextPage(prefix: string, start: number): string {
+  const last = prefix === '' ? `${directoryName(start - 1)}/` : `${prefix}${fileName(start - 1)}`;
+  return `<NextContinuationToken>${start}</NextContinuationToken><NextMarker>${last}</NextMarker>`;
+}
+
+/** V1: the last name that the client has. */
+function afterMarker(marker: string): number {
+  const number = /(\d+)(?:\.jpg|\/)$/.exec(marker)?.[1];
+  return number === undefined ? 0 : Number(number) + 1;
 }
 
 function topLevel({ objects, perDirectory }: SyntheticOptions, start: number, limit: number): [string, number] {

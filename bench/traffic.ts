@@ -36,8 +36,9 @@ export function requestNote(proxy: FaultProxy): string {
   return formatCounts(proxy.counts());
 }
 
-/** Requests for each of `files`: `1 PUT + 0.5 LIST`. */
+/** Requests for each of `files`: `1 PUT + 0.5 LIST`. All of them when no file was done. */
 export function requestsPerFile(proxy: FaultProxy, files: number): string {
+  if (files === 0) return `${requestNote(proxy)} in vain`;
   const perFile = Object.entries(proxy.counts()).map(([type, count]) => [type, Number((count / files).toPrecision(2))]);
   return `${formatCounts(Object.fromEntries(perFile))} each`;
 }

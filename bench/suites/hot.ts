@@ -10,7 +10,7 @@ export const suite: Suite = {
   name: 'hot',
   title: (sizes) => `open + fstat + read + close of ${filesOf(sizes)} hot files of ${IMAGE_BYTES / 1024} KB`,
   defaultRounds: 5,
-  minutes: 3,
+  minutes: 2,
   isDefault: true,
   takes: () => true,
 

@@ -24,8 +24,8 @@ export const suite: Suite = {
   name: 'list',
   title: (sizes) =>
     `names and attributes of ${FEW} files with ${LATENCY_MS} ms a request, and of ${manyOf(sizes)} with none`,
-  defaultRounds: 3,
-  minutes: 6,
+  defaultRounds: 2,
+  minutes: 3,
   isDefault: true,
   takes: (target) => target.writable && !target.isVariant && target.format !== 'own',
 

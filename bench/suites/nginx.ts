@@ -15,7 +15,7 @@ export const suite: Suite = {
     `nginx (sendfile, no open_file_cache) serves ${filesOf(sizes)} hot files of ${IMAGE_BYTES / 1024} KB to wrk, ` +
     `${CONNECTIONS} keep-alive connections`,
   defaultRounds: 5,
-  minutes: 4,
+  minutes: 3,
   isDefault: true,
   takes: () => true,
 

@@ -22,7 +22,7 @@ export const suite: Suite = {
     `the system calls of WordPress for one image of ${IMAGE_BYTES / 1024} KB and 8 resized copies, ` +
     `${quick ? 20 : PRESENT} files in the month, ${LATENCY_MS} ms a request`,
   defaultRounds: 3,
-  minutes: 3,
+  minutes: 2,
   isDefault: true,
   takes: (target) => target.writable && !target.isVariant,
 

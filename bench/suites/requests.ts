@@ -44,8 +44,8 @@ function operations(sizes: Sizes): readonly Operation[] {
 export const suite: Suite = {
   name: 'requests',
   title: () => `time and S3 requests of each operation, files of ${FILE_BYTES / 1024} KB, ${LATENCY_MS} ms a request`,
-  defaultRounds: 3,
-  minutes: 4,
+  defaultRounds: 2,
+  minutes: 3,
   isDefault: true,
   takes: (target) => target.writable && !target.isVariant,
 

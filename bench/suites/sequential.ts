@@ -24,8 +24,8 @@ export const suite: Suite = {
   name: 'sequential',
   title: (sizes) =>
     `one file of ${sizeOf(sizes) / MIB} MiB in calls of 1 MiB; “bare SDK”: parallel ranges, parallel parts`,
-  defaultRounds: 3,
-  minutes: 6,
+  defaultRounds: 2,
+  minutes: 4,
   isDefault: true,
   takes: (target) => target.writable && !target.isVariant,
   extraTargets: [BARE_SDK],

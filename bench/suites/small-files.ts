@@ -50,8 +50,8 @@ export const suite: Suite = {
   title: (sizes) =>
     `${filesOf(sizes)} files of ${FILE_BYTES / 1024} KB, with ${LATENCIES_MS.join(' and ')} ms a request, ` +
     `stopped after ${limitOf(sizes) / 1000} s`,
-  defaultRounds: 3,
-  minutes: 8,
+  defaultRounds: 2,
+  minutes: 6,
   isDefault: true,
   takes: (target) => target.writable && !target.isVariant,
 

@@ -9,7 +9,7 @@ export const suite: Suite = {
   name: 'stat',
   title: (sizes) => `lstat of ${filesOf(sizes)} hot files`,
   defaultRounds: 5,
-  minutes: 3,
+  minutes: 2,
   isDefault: true,
   takes: () => true,
 
