@@ -1,6 +1,6 @@
 /** Directories as the bucket has them: a marker object, or what is below. */
 import { ROOT_NODE_ID } from '../base/ids.ts';
-import type { NodeRow } from '../index/contract.ts';
+import { INDEX_BATCH, type NodeRow } from '../index/contract.ts';
 import type { BodySource } from '../store/contract.ts';
 import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
@@ -47,9 +47,9 @@ export class Markers {
     const { beliefs, index, store } = this.#context;
     const isKnown = beliefs.isWhollyKnown(directory) && !this.#hidden.isHidingBelow(directory.id);
     if (isKnown && !index.nodes.hasChildren(directory.id)) return;
-    for (const child of index.nodes.children(directory.id, 0, 1)) {
-      if (child.dirty) throw new FsError('ENOTEMPTY');
-    }
+    // Where there are more, the bucket has some of them.
+    const children = index.nodes.children(directory.id, 0, INDEX_BATCH);
+    if (children.some(({ dirty }) => dirty)) throw new FsError('ENOTEMPTY');
     const prefix = this.#tree.prefixOf(directory.id);
     await this.#backlog.settledBelow(prefix);
     for await (const page of store.list({ prefix, limit: 2 })) {
