@@ -80,7 +80,8 @@ async function preload(sanitizer: Sanitizer, log: string): Promise<Record<string
     return { LD_PRELOAD, ASAN_OPTIONS: `detect_leaks=0:abort_on_error=1:log_path=${log}` };
   }
   const suppressions = join(import.meta.dirname, 'thread.supp');
-  const options = `ignore_noninstrumented_modules=1:suppressions=${suppressions}:log_path=${log}`;
+  // Leaks: the guardian and workers end while their threads wait for the kernel.
+  const options = `ignore_noninstrumented_modules=1:report_thread_leaks=0:suppressions=${suppressions}:log_path=${log}`;
   return { LD_PRELOAD, TSAN_OPTIONS: options };
 }
 
