@@ -14,6 +14,7 @@ import { RandomSource } from './random-source.ts';
 const CRASHES = Number(process.env.TSFS_TEST_CRASHES ?? 5);
 const SEED = Number(process.env.TSFS_TEST_SEED ?? Date.now() % 1_000_000);
 const LOADS = ['first', 'second'];
+const REPORT_EVERY = 10;
 const SETTLE_LIMIT_MS = 60_000;
 const LOAD = join(import.meta.dirname, 'crash-load.ts');
 
@@ -127,6 +128,7 @@ test(`${CRASHES} crashes of all processes`, { timeout: 60_000 + CRASHES * 60_000
         throw new Error(`crash ${crash + 1} with seed ${SEED}: ${String(error)}`, { cause: error });
       });
     }
+    if ((crash + 1) % REPORT_EVERY === 0) console.log(`${crash + 1} crashes`);
   }
   await server.umount();
 });
