@@ -35,7 +35,8 @@ const EFFECTS: readonly (Effect | [Effect, Fault['operations']])[] = [
   { type: 'stall' },
   { type: 'stall', afterBytes: 100 },
   { type: 'truncate', afterBytes: 200 },
-  { type: 'corrupt' },
+  // What is longer is read while it arrives, before its checksum can be known.
+  { type: 'corrupt', upToBytes: 500_000 },
   [{ type: 'errorIn200', code: 'InternalError' }, ['COPY', 'COMPLETE_UPLOAD']],
 ];
 

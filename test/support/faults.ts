@@ -27,8 +27,8 @@ export type Effect =
   | { readonly type: 'loseAnswer' }
   /** The connection ends within the body of the answer. */
   | { readonly type: 'truncate'; readonly afterBytes: number }
-  /** One bit of the body is flipped: of the request where it has one, else of the answer. */
-  | { readonly type: 'corrupt' }
+  /** One bit of the body is flipped: of the request where it has one, else of the answer if that is no longer than so many bytes. */
+  | { readonly type: 'corrupt'; readonly upToBytes?: number }
   /** The answer stops after so many bytes of its body; absent: nothing is answered at all. */
   | { readonly type: 'stall'; readonly afterBytes?: number };
 

@@ -227,7 +227,7 @@ function sendBack(
     pipeline([answer, cutAfter(effect.afterBytes, () => response.socket?.destroy()), response], ignoreBreak);
   } else if (effect?.type === 'stall') {
     pipeline([answer, cutAfter(effect.afterBytes ?? 0, () => {}), response], ignoreBreak);
-  } else if (effect?.type === 'corrupt' && !requestHadBody) {
+  } else if (effect?.type === 'corrupt' && !requestHadBody && lengthOf(answer) <= (effect.upToBytes ?? Infinity)) {
     pipeline([answer, flipBit(), response], ignoreBreak);
   } else {
     pipeline([answer, response], ignoreBreak);
@@ -236,6 +236,10 @@ function sendBack(
 
 /** A side that breaks off takes the other with it, by `close` and `error` above: there is nobody to report it to. */
 function ignoreBreak(): void {}
+
+function lengthOf(answer: http.IncomingMessage): number {
+  return Number(answer.headers['content-length'] ?? 0);
+}
 
 function hasBody(request: http.IncomingMessage): boolean {
   return Number(request.headers['content-length'] ?? 0) > 0 || request.headers['transfer-encoding'] !== undefined;
