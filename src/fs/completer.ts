@@ -9,8 +9,11 @@ import type { Resolver } from './resolver.ts';
 
 const MAX_WAITING = 2000;
 const MAX_RUNNING = 8;
-/** Whoever walks a directory (`ls -l`) is let through first: the requests begin when nobody has looked for so long. */
+/** Whoever walks directories (`ls -lR`) is let through first: the requests begin when nobody has looked for so long. */
 const QUIET_MS = 100;
+/** Where it never becomes quiet, some are made all the same: so many each time. */
+const PATIENCE_MS = 5_000;
+const IMPATIENT_REQUESTS = 100;
 
 export class Completer {
   readonly #context: FsContext;
@@ -19,6 +22,9 @@ export class Completer {
   #running = 0;
   #isClosed = false;
   #lastWantedAtMs = 0;
+  #waitingSinceMs = 0;
+  /** So many requests may still be made. */
+  #allowance = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(context: FsContext, resolver: Resolver) {
@@ -31,9 +37,11 @@ export class Completer {
   }
 
   want(id: NodeId): void {
+    const nowMs = this.#context.clock.monotonicMs();
+    this.#lastWantedAtMs = nowMs;
     if (this.#isClosed || this.#waiting.size >= MAX_WAITING) return;
+    if (this.#waiting.size === 0) this.#waitingSinceMs = nowMs;
     this.#waiting.add(id);
-    this.#lastWantedAtMs = this.#context.clock.monotonicMs();
     this.#timer ??= setTimeout(() => this.#start(), QUIET_MS);
   }
 
@@ -44,19 +52,29 @@ export class Completer {
   }
 
   #start(): void {
-    const quietMs = this.#context.clock.monotonicMs() - this.#lastWantedAtMs;
-    const isQuiet = quietMs >= QUIET_MS || this.#waiting.size >= MAX_WAITING;
-    this.#timer = isQuiet ? undefined : setTimeout(() => this.#start(), QUIET_MS - quietMs);
-    while (isQuiet && this.#running < MAX_RUNNING && this.#running < this.#waiting.size) void this.#work();
+    const nowMs = this.#context.clock.monotonicMs();
+    const isQuiet = nowMs - this.#lastWantedAtMs >= QUIET_MS;
+    const isOverdue = nowMs - this.#waitingSinceMs >= PATIENCE_MS;
+    if (!isQuiet && !isOverdue) {
+      this.#timer = setTimeout(() => this.#start(), QUIET_MS);
+      return;
+    }
+    this.#timer = undefined;
+    this.#waitingSinceMs = nowMs;
+    this.#allowance = isQuiet ? MAX_WAITING : IMPATIENT_REQUESTS;
+    while (this.#running < MAX_RUNNING && this.#running < this.#waiting.size) void this.#work();
   }
 
   async #work(): Promise<void> {
     this.#running += 1;
     for (const id of this.#waiting) {
+      if (this.#allowance === 0) break;
+      this.#allowance -= 1;
       this.#waiting.delete(id);
       await this.#completeOne(id);
     }
     this.#running -= 1;
+    if (this.#waiting.size > 0 && !this.#isClosed) this.#timer ??= setTimeout(() => this.#start(), QUIET_MS);
   }
 
   async #completeOne(id: NodeId): Promise<void> {
