@@ -28,7 +28,8 @@ class Rows {
   quotient(one: readonly [RegExp, string], other: readonly [RegExp, string]): number | undefined {
     const [a, b] = [this.#find(...one), this.#find(...other)];
     if (a === undefined || b === undefined) return undefined;
-    return a.row.better === 'more' ? a.median / b.median : b.median / a.median;
+    const ratio = a.row.better === 'more' ? a.median / b.median : b.median / a.median;
+    return Number.isFinite(ratio) ? ratio : undefined;
   }
 
   median(row: RegExp, target: string): number | undefined {
