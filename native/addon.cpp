@@ -62,7 +62,7 @@ void onAllReleased(napi_env env, void* ref, void*) {
   delete static_cast<SessionRef*>(ref);
 }
 
-// start(fd, readers, ioThreads, maxWriteBytes, maxRequests, maxPayloadBytes, onEvents, openHandle, notifyFd)
+// start(fd, readers, ioThreads, maxWriteBytes, maxRequests, maxPayloadBytes, onEvents, openHandle, notifyFd, keptFd)
 //   → { handle, events: [ArrayBuffer, ArrayBuffer], outbox: ArrayBuffer }
 napi_value start(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
@@ -76,6 +76,7 @@ napi_value start(napi_env env, napi_callback_info info) {
   const napi_value callback = arguments.function(6);
   options.openHandle = arguments.integer<uint64_t>(7);
   options.notifyFd = arguments.integer<int>(8, 0);
+  options.keptFd = arguments.integer<int>(9, -1);
   if (!arguments.ok()) return nullptr;
   try {
     auto session = std::make_shared<Session>(options);
@@ -106,6 +107,12 @@ napi_value start(napi_env env, napi_callback_info info) {
 // stop(handle)
 napi_value stop(napi_env, Arguments&, Session& session) {
   session.stop();
+  return nullptr;
+}
+
+// keepNoMore(handle)
+napi_value keepNoMore(napi_env, Arguments&, Session& session) {
+  session.keepNoMore();
   return nullptr;
 }
 
@@ -243,6 +250,7 @@ NAPI_MODULE_INIT() {
   exportMount(env, exports);
   exportFunction(env, exports, "start", start);
   exportFunction(env, exports, "stop", onSession<stop>);
+  exportFunction(env, exports, "keepNoMore", onSession<keepNoMore>);
   exportFunction(env, exports, "reply", onSession<reply>);
   exportFunction(env, exports, "replyFile", onSession<replyFile>);
   exportFunction(env, exports, "writeFile", onSession<writeFile>);

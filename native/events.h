@@ -11,7 +11,7 @@
 #include "buffer.h"
 
 enum class EventKind : uint32_t {
-  kRequest = 0,  // token: payload slot or 0; body: the request without its WRITE payload
+  kRequest = 0,  // token: payload slot or 0; result: 1 when an earlier process had it, else 0; body: the request without its WRITE payload
   kJobDone = 1,  // token: the job's; result: 0 or an errno
   kEnded = 2,    // result: 0 when unmounted, else the errno that reading /dev/fuse failed with
   kStopped = 3,  // the last event: every thread has ended

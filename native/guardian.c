@@ -11,13 +11,16 @@
  * attached: in the foreground of a terminal, a container or systemd. Workers die with the guardian.
  *
  * A worker has fd 4, a stream socket to the guardian; fd 5, /dev/fuse; fd 6, another one for the view; fd 7, the listening control socket; fd 8
- * and 9, sockets that pass each packet on to the kernel, on the connection of mount and view. The guardian first sends it one line of JSON:
- *   {"protocol":1,"restarts":N,"crashes":N,"failures":N,"mount":STATE,"view":STATE,"control":BOOLEAN,"notifiers":BOOLEAN,"reason":TEXT}
+ * and 9, sockets that pass each packet on to the kernel, on the connection of mount and view; fd 10 and 11, memory where it keeps the requests
+ * of mount and view that a successor may have to answer. The guardian first sends it one line of JSON:
+ *   {"protocol":1,"restarts":N,"crashes":N,"failures":N,"mount":STATE,"view":STATE,"control":BOOLEAN,"notifiers":BOOLEAN,"kept":BOOLEAN,
+ *    "reason":TEXT}
  * restarts: workers before this one. crashes: of these, how many in a row broke down soon after they had begun to serve. failures: how many in a
  * row ended before that. STATE: none (there is no device), unused, mounted, or ended. The worker sends lines: `beat` every second, `ready` once
  * it serves, `swap` before it exits to be replaced, and `end` before it exits for good, with the exit status of the guardian.
  *
- * A guardian stays while the workers of its mount are replaced by those of newer versions: what is said here is only added to.
+ * A guardian stays while the workers of its mount are replaced by those of newer versions: what is said here is only added to. Where that cannot
+ * be, `protocol` changes, and a worker that speaks another one refuses.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -31,6 +34,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -49,8 +53,10 @@ enum {
   CONTROL_FD = 7,
   NOTIFIER_FD = 8,
   VIEW_NOTIFIER_FD = 9,
+  KEPT_FD = 10,
+  VIEW_KEPT_FD = 11,
   /* The guardian's own descriptors are above those that a worker gets. */
-  FIRST_OWN_FD = 10,
+  FIRST_OWN_FD = 12,
   TICK_MS = 1000,
   /* Longer than any pause that the event loop of a worker may make. TSFS_WATCHDOG_MS overrides it. */
   SILENCE_LIMIT_MS = 30 * 1000,
@@ -75,11 +81,13 @@ struct connection {
   int device;
   /* Where workers write what the kernel is to be told. */
   int notifier;
+  /* Memory that workers leave to each other. */
+  int kept;
   bool was_mounted;
 };
 
-static struct connection main_mount = {NULL, -1, -1, false};
-static struct connection view = {NULL, -1, -1, false};
+static struct connection main_mount = {NULL, -1, -1, -1, false};
+static struct connection view = {NULL, -1, -1, -1, false};
 static const char *control_path;
 static int control = -1;
 static char **command;
@@ -234,11 +242,18 @@ static void become_worker(int socket_fd) {
   if (control >= 0) dup2(control, CONTROL_FD);
   if (main_mount.notifier >= 0) dup2(main_mount.notifier, NOTIFIER_FD);
   if (view.notifier >= 0) dup2(view.notifier, VIEW_NOTIFIER_FD);
+  if (main_mount.kept >= 0) dup2(main_mount.kept, KEPT_FD);
+  if (view.kept >= 0) dup2(view.kept, VIEW_KEPT_FD);
   unsetenv("NOTIFY_SOCKET");
   unsetenv("WATCHDOG_USEC");
   execvp(command[0], command);
   say(FATAL, "%s could not be started: %s", command[0], strerror(errno));
   _exit(127);
+}
+
+/* With all that has a device. */
+static const char *for_all(int of_mount, int of_view) {
+  return of_mount >= 0 && (view.device < 0 || of_view >= 0) ? "true" : "false";
 }
 
 static void start_worker(void) {
@@ -256,9 +271,9 @@ static void start_worker(void) {
   fcntl(theirs, F_SETFL, O_NONBLOCK);
   dprintf(ours,
           "{\"protocol\":1,\"restarts\":%u,\"crashes\":%u,\"failures\":%u,\"mount\":\"%s\",\"view\":\"%s\",\"control\":%s,"
-          "\"notifiers\":%s,\"reason\":\"%s\"}\n",
+          "\"notifiers\":%s,\"kept\":%s,\"reason\":\"%s\"}\n",
           restarts, crashes, failures, state_of(&main_mount), state_of(&view), control >= 0 ? "true" : "false",
-          main_mount.notifier >= 0 && (view.device < 0 || view.notifier >= 0) ? "true" : "false", reason);
+          for_all(main_mount.notifier, view.notifier), for_all(main_mount.kept, view.kept), reason);
   worker = fork();
   if (worker == 0) become_worker(theirs);
   if (worker < 0) {
@@ -447,6 +462,8 @@ static void set_up(void) {
   /* Before anything else is open: they must not keep it so. */
   start_notifier(&main_mount);
   start_notifier(&view);
+  main_mount.kept = own(memfd_create("tsfs-requests", MFD_CLOEXEC));
+  if (view.device >= 0) view.kept = own(memfd_create("tsfs-view-requests", MFD_CLOEXEC));
   open_control();
   const char *limit = getenv("TSFS_WATCHDOG_MS");
   if (limit != NULL && atol(limit) > 0) silence_limit_ms = atol(limit);

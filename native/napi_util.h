@@ -11,7 +11,7 @@
 
 class Arguments {
  public:
-  static constexpr size_t kMax = 9;
+  static constexpr size_t kMax = 10;
 
   Arguments(napi_env env, napi_callback_info info) : env_(env) {
     napi_get_cb_info(env, info, &count_, values_, nullptr, nullptr);

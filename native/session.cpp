@@ -20,6 +20,8 @@ constexpr size_t kHeaderRoom = 4096;
 constexpr size_t kCopyBelow = 128 * 1024;
 // To copy so much takes longer than to wake another reader.
 constexpr size_t kLongReadBytes = 128 * 1024;
+// Requests that are answered at this moment: counted as answered, but not given up by those who answer.
+constexpr unsigned kAnswering = 64;
 // One event buffer: at least the largest request without payload (a BATCH_FORGET that fills the read buffer).
 size_t eventCapacity(const SessionOptions& options) { return options.maxWriteBytes + kHeaderRoom + 256 * 1024; }
 
@@ -95,7 +97,13 @@ Session::Session(const SessionOptions& options)
       pool(options.maxWriteBytes + kHeaderRoom),
       hot(options.openHandle),
       options_(options),
-      io_(options.maxRequests, options.maxWriteBytes + kHeaderRoom) {}
+      io_(options.maxRequests, options.maxWriteBytes + kHeaderRoom) {
+  if (options.keptFd < 0) return;
+  const uint32_t slots = options.maxRequests + options.readers + options.ioThreads + kAnswering;
+  kept_ = std::make_unique<KeptRequests>(options.keptFd, slots, options.maxWriteBytes + kHeaderRoom);
+  inherited_ = kept_->inherit(options.fd);
+  keeps_ = true;
+}
 
 void Session::start(napi_threadsafe_function function) {
   events.attach(function);
@@ -159,6 +167,7 @@ void Session::joinAll() {
 void Session::readLoop() {
   auto buffer = pool.take();
   std::unique_lock turn(turn_);
+  deliverInherited(buffer, turn);
   while (gate.enter()) {
     const ssize_t size = readRequest(*buffer);
     if (size < 0) {
@@ -166,14 +175,39 @@ void Session::readLoop() {
       return;
     }
     counters.requests += 1;
-    deliver(buffer, static_cast<size_t>(size), turn);
+    deliver(buffer, static_cast<size_t>(size), false, turn);
     if (!turn.owns_lock()) turn.lock();
   }
 }
 
+void Session::deliverInherited(std::unique_ptr<Buffer>& buffer, std::unique_lock<std::mutex>& turn) {
+  while (!inherited_.empty() && gate.enter()) {
+    const KeptRequest request = inherited_.back();
+    inherited_.pop_back();
+    // An earlier version may have read longer ones: such a request would be cut, and is refused as malformed.
+    const size_t size = std::min<size_t>(request.size, buffer->capacity());
+    memcpy(buffer->data(), kept_->bytes(request.slot), size);
+    counters.requests += 1;
+    deliver(buffer, size, true, turn);
+    if (!turn.owns_lock()) turn.lock();
+  }
+}
+
+// Into a slot rather than a buffer where requests are kept: the kernel hands a request out once, and whoever dies then must have kept it. Copied, as
+// whoever answers writes into the buffer.
 ssize_t Session::readRequest(Buffer& buffer) {
+  const auto slot = keeps_ ? kept_->take() : std::nullopt;
+  if (!slot) return readInto(buffer.data(), buffer.capacity());
+  uint8_t* bytes = kept_->bytes(*slot);
+  const ssize_t size = readInto(bytes, std::min(buffer.capacity(), kept_->slotBytes()));
+  if (size > 0) memcpy(buffer.data(), bytes, static_cast<size_t>(size));
+  kept_->hold(*slot, size);
+  return size;
+}
+
+ssize_t Session::readInto(uint8_t* bytes, size_t capacity) {
   while (!stopping_) {
-    const ssize_t size = read(options_.fd, buffer.data(), buffer.capacity());
+    const ssize_t size = read(options_.fd, bytes, capacity);
     if (size > 0) return size;
     // End of file: not from /dev/fuse, but from a socket that stands in for it.
     const int error = size == 0 ? ENODEV : errno;
@@ -195,7 +229,8 @@ void Session::end(int error) {
 }
 
 // Every request passes here once, on the thread that read it.
-void Session::deliver(std::unique_ptr<Buffer>& buffer, size_t size, std::unique_lock<std::mutex>& turn) {
+void Session::deliver(std::unique_ptr<Buffer>& buffer, size_t size, bool isRepeated,
+                      std::unique_lock<std::mutex>& turn) {
   fuse::InHeader header;
   if (size < sizeof header) {
     counters.malformed += 1;
@@ -215,13 +250,13 @@ void Session::deliver(std::unique_ptr<Buffer>& buffer, size_t size, std::unique_
   constexpr size_t kWriteHead = sizeof(fuse::InHeader) + sizeof(fuse::WriteIn);
   if (header.opcode != fuse::kWrite || size <= kWriteHead) {
     gate.settle(fuse::needsReply(header.opcode), 0);
-    events.push(EventKind::kRequest, 0, 0, buffer->data(), size);
+    events.push(EventKind::kRequest, 0, isRepeated, buffer->data(), size);
     return;
   }
   uint8_t head[kWriteHead];
   memcpy(head, buffer->data(), kWriteHead);
   const uint32_t slot = holdPayload(buffer, size - kWriteHead);
-  events.push(EventKind::kRequest, slot, 0, head, kWriteHead);
+  events.push(EventKind::kRequest, slot, isRepeated, head, kWriteHead);
 }
 
 bool Session::answerHot(Buffer& buffer, size_t size, const fuse::InHeader& header) {
@@ -255,6 +290,11 @@ int Session::send(const uint8_t* message, size_t size) {
   if (stopped_) return ENODEV;
   const ssize_t written = write(options_.fd, message, size);
   const int error = written < 0 ? errno : 0;
+  if (keeps_) {
+    fuse::OutHeader header;
+    memcpy(&header, message, sizeof header);
+    kept_->release(header.unique);
+  }
   if (error == 0) {
     counters.replies += 1;
   } else {

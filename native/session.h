@@ -16,6 +16,7 @@
 #include "gate.h"
 #include "hot_table.h"
 #include "io_pool.h"
+#include "kept_requests.h"
 #include "notifications.h"
 #include "payloads.h"
 
@@ -29,6 +30,8 @@ struct SessionOptions {
   uint64_t openHandle;
   // Where notifications are written: the fd, or a socket whose other side passes them on.
   int notifyFd;
+  // Where requests are kept for a successor (see KeptRequests); -1: nowhere.
+  int keptFd;
 };
 
 class Session : public std::enable_shared_from_this<Session> {
@@ -40,6 +43,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void stop();
   // The JavaScript side goes away without waiting.
   void abandon();
+  // The kernel sends to a successor what is not answered (FUSE_NOTIFY_RESEND).
+  void keepNoMore() { keeps_ = false; }
 
   // Sends the first `size` bytes of the outbox. `counted`: the request is one of those that the gate counts.
   // Returns 0 or an errno.
@@ -68,9 +73,12 @@ class Session : public std::enable_shared_from_this<Session> {
   // One reader at a time waits for requests and answers them; the others sleep until it has something long to do. Were all of
   // them waiting in read(2), the kernel would wake one for the RELEASE of a file and another for the OPEN of the next.
   void readLoop();
-  // Bytes read, or -1 when there is nothing more to read.
+  // What an earlier process left unanswered, before anything new.
+  void deliverInherited(std::unique_ptr<Buffer>& buffer, std::unique_lock<std::mutex>& turn);
+  // Both return the bytes read, or -1 when there is nothing more to read.
   ssize_t readRequest(Buffer& buffer);
-  void deliver(std::unique_ptr<Buffer>& buffer, size_t size, std::unique_lock<std::mutex>& turn);
+  ssize_t readInto(uint8_t* bytes, size_t capacity);
+  void deliver(std::unique_ptr<Buffer>& buffer, size_t size, bool isRepeated, std::unique_lock<std::mutex>& turn);
   bool answerHot(Buffer& buffer, size_t size, const fuse::InHeader& header);
   uint32_t holdPayload(std::unique_ptr<Buffer>& buffer, size_t size);
   int send(const uint8_t* message, size_t size);
@@ -81,6 +89,10 @@ class Session : public std::enable_shared_from_this<Session> {
 
   const SessionOptions options_;
   IoPool io_;
+  std::unique_ptr<KeptRequests> kept_;
+  // Of the reader whose turn it is.
+  std::vector<KeptRequest> inherited_;
+  std::atomic<bool> keeps_{false};
   std::vector<std::thread> readers_;
   std::mutex turn_;
   std::atomic<unsigned> readersRunning_{0};

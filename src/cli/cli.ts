@@ -18,6 +18,10 @@ const EPILOGUE = `As a line of /etc/fstab (see scripts/install-helpers):
 Exit status: 0 done, 1 failed, 2 wrong usage. The helpers of mount(8) give its numbers: 32 failed, 1 wrong usage.
 The options of -o are those of s3fs; "tsfs help options" lists them.`;
 
+const RESTART_EPILOGUE = `The new options are tried first: the bucket must answer with them. When no worker can start with them, those before come back.
+What the kernel was told and where things are cannot change while the bucket is mounted: bucket and url, driver, ro, ro_view,
+allow_other, default_permissions, noexec, noatime, passthrough, state_dir, use_cache. A line of /etc/fstab is not changed by this.`;
+
 /** Runs one command line (without node and script). Resolves with the exit status; a failure has been printed. */
 export async function runCli(argv: readonly string[], terminal: Terminal): Promise<number> {
   let exitCode: number = EXIT.ok;
@@ -113,8 +117,7 @@ function addMount(parser: Argv, terminal: Terminal, run: Run): void {
           ...(args.url === undefined ? [] : [{ name: 'url', value: args.url }]),
           ...(args.o ?? []).flatMap(splitOptions),
         ];
-        const host = { uid: uid(), gid: process.getgid?.() ?? 0, environment: process.env };
-        return mountCommand({ words, options, foreground: args.f ?? false }, host, terminal);
+        return mountCommand({ words, options, foreground: args.f ?? false }, user(), terminal);
       })();
     },
   );
@@ -143,18 +146,28 @@ function addUmount(parser: Argv, terminal: Terminal, run: Run): void {
 function addRestart(parser: Argv, terminal: Terminal, run: Run): void {
   parser.command(
     'restart [dir]',
-    'Have the version that is installed now go on with a mount',
+    'Have the version that is installed now go on with a mount, or other options',
     (builder) =>
       builder
         .usage(
-          'tsfs restart DIR\n\nFiles stay open, and no call fails. Options stay as they are: others need a new mount.',
+          'tsfs restart DIR [-o NAME[=VALUE],…]\n\nFiles stay open, and no call fails. The mount keeps its options, but for those that are given here.',
         )
-        .positional('dir', { type: 'string', describe: 'The mount point' }),
+        .positional('dir', { type: 'string', describe: 'The mount point' })
+        .option('o', {
+          alias: 'option',
+          type: 'string',
+          array: true,
+          describe: 'Options that replace those of the mount',
+        })
+        .example('tsfs restart /mnt/photos', 'after an upgrade')
+        .example('tsfs restart /mnt/photos -o stat_cache_expire=60,dbglevel=dbg', '')
+        .epilogue(RESTART_EPILOGUE),
     (args) =>
       run(async () => {
         if (args.dir === undefined) throw new MountError('restart takes a mount point: tsfs restart DIR.', EXIT.usage);
         const { restartCommand } = await import('./restart-command.ts');
-        return restartCommand(resolve(args.dir), uid(), terminal);
+        const options = (args.o ?? []).flatMap(splitOptions);
+        return restartCommand({ directory: resolve(args.dir), options }, user(), terminal);
       })(),
   );
 }
@@ -197,6 +210,10 @@ function addHelp(parser: Argv, terminal: Terminal, run: Run): Argv {
 
 function uid(): number {
   return process.getuid?.() ?? 0;
+}
+
+function user() {
+  return { uid: uid(), gid: process.getgid?.() ?? 0, environment: process.env };
 }
 
 function unknownCommand(given: string | undefined): MountError {

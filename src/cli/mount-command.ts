@@ -47,7 +47,7 @@ export async function mountCommand(
   await checkPlaces(config);
   await makeDirectories(config);
   await prepareControl(config.controlSocket);
-  const job: MountJob = { config, notices };
+  const job: MountJob = { config, notices, options: values };
   return args.foreground ? runHere(job) : runBehind(job);
 
   /** Resolves with false when the way is free. */

@@ -1,8 +1,8 @@
 /**
- * Requests that come again. When a worker dies, the kernel sends its successor all that was not answered (FUSE_NOTIFY_RESEND), and the first
- * execution may have been complete but for the reply. Most operations are the same twice. Those that make or take a name would meet their own
- * result, so for them "it is there already" or "it is gone already" means success. Nobody else on this host can have been faster: the
- * kernel holds the directory's lock until the request is answered.
+ * Requests that come again. When a worker dies, its successor gets all that was not answered (by FUSE_NOTIFY_RESEND; before Linux 6.9, what was
+ * kept), and the first execution may have been complete but for the reply. Most operations are the same twice. Those that make or take a name
+ * would meet their own result, so for them "it is there already" or "it is gone already" means success. Nobody else on this host can have been
+ * faster: the kernel holds the directory's lock until the request is answered.
  */
 import { constants } from 'node:os';
 import type { Caller } from '../kernel/contract.ts';

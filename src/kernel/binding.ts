@@ -47,8 +47,10 @@ interface Addon {
     onEvents: (buffer: 0 | 1, lengthBytes: number) => void,
     openHandle: number,
     notifyFd: number,
+    keptFd: number,
   ): { handle: Handle; events: [ArrayBuffer, ArrayBuffer]; outbox: ArrayBuffer };
   stop(handle: Handle): void;
+  keepNoMore(handle: Handle): void;
   reply(handle: Handle, sizeBytes: number, counted: boolean): number;
   replyFile(
     handle: Handle,
@@ -98,7 +100,10 @@ export function hasAddon(): boolean {
 
 /** What happened on native threads, as records in an event buffer. */
 export const EventKind = {
-  /** Body: a request, without the payload of a WRITE, which is held in the slot `token` (0: there is none). */
+  /**
+   * Body: a request, without the payload of a WRITE, which is held in the slot `token` (0: there is none). `result` is 1 when an earlier
+   * process had taken and kept it.
+   */
   request: 0,
   /** The job `token` is done; `result` is 0 or an errno. */
   jobDone: 1,
@@ -124,6 +129,11 @@ export interface NativeSessionOptions {
   readonly openHandle: number;
   /** Where notifications are written, if not to `fd`: a socket that takes one in each packet. */
   readonly notifyFd?: number | undefined;
+  /**
+   * A memfd, empty or as an earlier process left it: requests are kept in it until they are answered, and those that it left come first. For
+   * kernels that do not send again what a process that died had taken.
+   */
+  readonly keptFd?: number | undefined;
   /** Reads the records in the first `lengthBytes` of `events[buffer]`, which are overwritten once it has returned. */
   readonly onEvents: (buffer: 0 | 1, lengthBytes: number) => void;
 }
@@ -138,7 +148,7 @@ export class NativeSession {
   constructor(options: NativeSessionOptions) {
     this.#addon = load();
     const { fd, readers, ioThreads, maxWriteBytes, maxRequests, maxPayloadBytes, onEvents, openHandle } = options;
-    const { notifyFd = fd } = options;
+    const { notifyFd = fd, keptFd = -1 } = options;
     const started = this.#addon.start(
       fd,
       readers,
@@ -149,6 +159,7 @@ export class NativeSession {
       onEvents,
       openHandle,
       notifyFd,
+      keptFd,
     );
     this.#handle = started.handle;
     this.events = started.events;
@@ -158,6 +169,11 @@ export class NativeSession {
   /** Takes no more requests; jobs under way are finished. The event `stopped` follows. */
   stop(): void {
     this.#addon.stop(this.#handle);
+  }
+
+  /** From now on requests are not kept: the kernel sends them again. */
+  keepNoMore(): void {
+    this.#addon.keepNoMore(this.#handle);
   }
 
   /**

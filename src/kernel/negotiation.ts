@@ -80,6 +80,11 @@ export function negotiate(init: InitRequest, wantPassthrough: boolean, withoutOp
   };
 }
 
+/** The kernel sends to a successor what a process that died had not answered (FUSE_NOTIFY_RESEND, Linux 6.9). */
+export function canResend(agreement: Agreement): boolean {
+  return (agreement.flags2 & InitFlag2.HAS_RESEND) !== 0;
+}
+
 /** struct fuse_init_out, 64 bytes. */
 export function writeInit(out: WireWriter, agreement: Agreement): void {
   const paged = (agreement.flags & InitFlag.MAX_PAGES) !== 0;

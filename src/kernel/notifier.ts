@@ -8,7 +8,7 @@ import { WireWriter } from './writer.ts';
 
 /**
  * Has the kernel send again what an earlier process took and did not answer. Does not wait for anything, unlike an invalidation.
- * Before Linux 6.9 those requests stay unanswered until their callers are killed.
+ * Older kernels than Linux 6.9 refuse it: there `SessionOptions.keptFd` does it.
  */
 export function requestResend(fd: number, log: Logger): void {
   const message = new WireWriter(Buffer.alloc(OUT_HEADER_BYTES));
@@ -17,7 +17,7 @@ export function requestResend(fd: number, log: Logger): void {
   try {
     writeSync(fd, message.written);
   } catch (error) {
-    log.error({ error }, 'this kernel cannot send requests again: calls that an earlier worker had begun hang');
+    log.debug({ error }, 'this kernel cannot send requests again');
   }
 }
 

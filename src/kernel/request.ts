@@ -26,11 +26,13 @@ export class Request implements Caller {
   answered = false;
   /** A native thread is about to answer. */
   handedOver = false;
+  /** An earlier worker may have executed it, all but for the reply. */
+  readonly isResent: boolean;
   #controller: AbortController | undefined;
   #interrupted = false;
 
-  /** Reads struct fuse_in_header. @throws WireError */
-  constructor(reader: RequestReader, slot: number) {
+  /** Reads struct fuse_in_header. `isKept`: an earlier worker had taken it, and left it to this one. @throws WireError */
+  constructor(reader: RequestReader, slot: number, isKept = false) {
     this.sizeBytes = reader.u32();
     this.opcode = reader.u32();
     this.uniqueLow = reader.u32();
@@ -42,14 +44,11 @@ export class Request implements Caller {
     this.pid = reader.u32();
     reader.skip(4);
     this.slot = slot;
+    this.isResent = isKept || (this.uniqueHigh & RESENT) !== 0;
   }
 
   get key(): number {
     return requestKey(this.uniqueLow, this.uniqueHigh);
-  }
-
-  get isResent(): boolean {
-    return (this.uniqueHigh & RESENT) !== 0;
   }
 
   /** Made on first use: hardly any operation is interrupted, and most never look. */

@@ -17,7 +17,7 @@ import { handlers } from './handlers.ts';
 import type { Exchange } from './handling.ts';
 import { HotTable } from './hot-table.ts';
 import { Interrupts } from './interrupts.ts';
-import { type Agreement, type InitRequest, negotiate, writeInit } from './negotiation.ts';
+import { type Agreement, canResend, type InitRequest, negotiate, writeInit } from './negotiation.ts';
 import { KernelNotifier, requestResend } from './notifier.ts';
 import { Opens } from './opens.ts';
 import { Passthrough, type PassthroughStatus } from './passthrough.ts';
@@ -41,6 +41,10 @@ export interface SessionOptions {
   readonly log: Logger;
   /** A socket whose other side passes notifications on to the kernel. A process that wrote them itself could not be killed while it waits. */
   readonly notifyFd?: number | undefined;
+  /**
+   * A memfd where requests are kept until they are answered, for a successor that gets it too. Not used on kernels with FUSE_NOTIFY_RESEND.
+   */
+  readonly keptFd?: number | undefined;
   /** Use FUSE passthrough where an operation offers a backing file. Default true. */
   readonly passthrough?: boolean;
   /**
@@ -143,8 +147,13 @@ class Session implements KernelSession, Exchange {
       inherited: inherits?.opens ?? [],
     });
     if (inherits?.agreement !== undefined) this.#agree(inherits.agreement);
-    // Before the first request is taken, or it would be sent twice.
-    if (inherits !== undefined) requestResend(fd, log);
+    const agreed = inherits?.agreement;
+    const resends = agreed !== undefined && canResend(agreed);
+    // Before the first request is taken, or it would be sent twice. Before INIT nobody knows whether it works: it is INIT itself that is kept.
+    if (inherits !== undefined && (resends || agreed === undefined)) requestResend(fd, log);
+    if (agreed !== undefined && !resends && options.keptFd === undefined) {
+      log.error('this kernel does not send requests again, nor did the guardian keep them: calls that had begun hang');
+    }
     const { promise, resolve } = Promise.withResolvers<SessionEnd>();
     this.ended = promise;
     this.#resolveEnded = resolve;
@@ -157,6 +166,7 @@ class Session implements KernelSession, Exchange {
       maxPayloadBytes: MAX_PAYLOAD_BYTES,
       openHandle: this.opens.plainHandle,
       notifyFd: options.notifyFd,
+      keptFd: resends ? undefined : options.keptFd,
       onEvents: (buffer, lengthBytes) => this.#onEvents(buffer, lengthBytes),
     });
     const [first, second] = this.#native.events;
@@ -198,15 +208,16 @@ class Session implements KernelSession, Exchange {
       const result = view.getInt32(at + 12, true);
       const body = at + EVENT_HEADER_BYTES;
       at = body + ((sizeBytes + 7) & ~7);
-      if (kind === EventKind.request) this.#onRequest(this.#readers[buffer].reset(body, body + sizeBytes), token);
-      else if (kind === EventKind.jobDone) this.#onJobDone(token, result);
+      if (kind === EventKind.request) {
+        this.#onRequest(this.#readers[buffer].reset(body, body + sizeBytes), token, result === 1);
+      } else if (kind === EventKind.jobDone) this.#onJobDone(token, result);
       else if (kind === EventKind.ended) this.#onEnded(result);
       else this.#onStopped();
     }
   }
 
-  #onRequest(reader: RequestReader, slot: number): void {
-    const request = new Request(reader, slot);
+  #onRequest(reader: RequestReader, slot: number, isKept: boolean): void {
+    const request = new Request(reader, slot, isKept);
     try {
       const handler = handlers.get(request.opcode);
       if (request.isResent && this.#isDeadly(request.key)) this.#refuseDeadly(request);
@@ -337,6 +348,7 @@ class Session implements KernelSession, Exchange {
       return;
     }
     this.#agree(agreement);
+    if (canResend(agreement)) this.#native.keepNoMore();
     this.#noteAgreement?.(agreement);
     this.reply(request, writeInit, agreement);
   }

@@ -19,7 +19,8 @@ export interface ControlServer {
 }
 
 const MAX_CONNECTIONS = 16;
-const MAX_REQUEST_BYTES = 16 * 1024;
+/** A configuration with the header rules of a large table of MIME types. */
+const MAX_REQUEST_BYTES = 1024 * 1024;
 const MAX_REPLY_BYTES = 1024 * 1024;
 const REQUEST_TIMEOUT_MS = 5000;
 const HEARTBEAT_MS = 1000;

@@ -102,18 +102,19 @@ function end(child: ChildProcess): Promise<void> {
 }
 
 /**
- * The worker's side: runs, and exits with the result, or to be replaced (`swap`). A `MountError` before `ready` goes to whoever waits for the
- * mount; when that process goes away earlier, the worker ends with SIGTERM, as if by hand.
+ * The worker's side: meets its guardian, if it is not `alone`, runs, and exits with the result, or to be replaced (`swap`). A `MountError`
+ * before `ready` goes to whoever waits for the mount; when that process goes away earlier, the worker ends with SIGTERM, as if by hand.
  */
 export async function serveWorker(
   run: (guardian: Guardian, ready: () => void) => Promise<number | 'swap'>,
-  guardian: Guardian = meetGuardian(),
+  alone?: Guardian,
 ): Promise<never> {
   let isReady = false;
   process.once('disconnect', () => {
     if (!isReady) process.kill(process.pid, 'SIGTERM');
   });
   try {
+    const guardian = alone ?? meetGuardian();
     const result = await run(guardian, () => {
       isReady = true;
       guardian.ready();

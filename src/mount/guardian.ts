@@ -4,6 +4,7 @@
  */
 import { existsSync, readSync, writeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { VERSION } from './config.ts';
 import { MountError, systemCode } from './errors.ts';
 
 /** The same path from src/ and from dist/. `TSFS_GUARDIAN` names another build (sanitizers). */
@@ -15,6 +16,10 @@ const VIEW_FD = 6;
 const CONTROL_FD = 7;
 const NOTIFIER_FD = 8;
 const VIEW_NOTIFIER_FD = 9;
+const KEPT_FD = 10;
+const VIEW_KEPT_FD = 11;
+/** Changes only when a worker and a guardian that differ in it cannot understand each other. */
+export const PROTOCOL = 1;
 const BEAT_EVERY_MS = 1000;
 const MAX_GREETING_BYTES = 512;
 
@@ -53,8 +58,9 @@ export function guardianCommand(command: GuardedCommand): { program: string; arg
 
 type DeviceState = 'none' | 'unused' | 'mounted' | 'ended';
 
-/** Guardians of all versions say this; what is added must have a default. */
+/** Guardians of all versions with the same `protocol` say this; what is added must have a default. */
 interface Greeting {
+  readonly protocol: number;
   readonly restarts: number;
   readonly crashes: number;
   readonly failures: number;
@@ -62,6 +68,7 @@ interface Greeting {
   readonly view: DeviceState;
   readonly control: boolean;
   readonly notifiers: boolean;
+  readonly kept?: boolean;
   readonly reason: string;
 }
 
@@ -70,18 +77,22 @@ interface Greeting {
  * a predecessor served it. `ended`: it has been unmounted.
  */
 export type Connection =
-  | { readonly state: 'none'; readonly fd?: undefined; readonly notifyFd?: undefined }
+  | { readonly state: 'none'; readonly fd?: undefined; readonly notifyFd?: undefined; readonly keptFd?: undefined }
   | {
       readonly state: 'unused' | 'mounted' | 'ended';
       readonly fd: number;
       /** For `SessionOptions.notifyFd`. */
       readonly notifyFd: number | undefined;
+      /** For `SessionOptions.keptFd`. undefined: the guardian is of an earlier version. */
+      readonly keptFd: number | undefined;
     };
 
 /** What a worker knows of its guardian. */
 export interface Guardian {
   /** undefined: there is none. */
   readonly pid: number | undefined;
+  /** What it speaks, see `PROTOCOL`. */
+  readonly protocol: number;
   /** Workers of this mount before this one. */
   readonly restarts: number;
   /** Why the last one was replaced; '' for the first worker. */
@@ -102,6 +113,7 @@ export interface Guardian {
 
 export const NO_GUARDIAN: Guardian = {
   pid: undefined,
+  protocol: PROTOCOL,
   restarts: 0,
   reason: '',
   crashes: 0,
@@ -113,9 +125,13 @@ export const NO_GUARDIAN: Guardian = {
   leave: () => undefined,
 };
 
-/** To be called once, at the start of a worker; from then on the guardian hears that its event loop turns. */
+/**
+ * To be called once, at the start of a worker; from then on the guardian hears that its event loop turns.
+ * @throws MountError when the guardian is of a version that this one cannot work with.
+ */
 export function meetGuardian(): Guardian {
-  const { mount, view, control, notifiers, ...history } = readGreeting();
+  const { mount, view, control, notifiers, kept = false, ...history } = readGreeting();
+  if (history.protocol !== PROTOCOL) throw new MountError(foreignGuardian(history.protocol));
   let isAlone = false;
   const tell = (word: string) => {
     if (isAlone) return;
@@ -130,16 +146,27 @@ export function meetGuardian(): Guardian {
   return {
     ...history,
     pid: process.ppid,
-    mount: connection(mount, DEVICE_FD, notifiers ? NOTIFIER_FD : undefined),
-    view: connection(view, VIEW_FD, notifiers ? VIEW_NOTIFIER_FD : undefined),
+    mount: connection(mount, DEVICE_FD, notifiers ? NOTIFIER_FD : undefined, kept ? KEPT_FD : undefined),
+    view: connection(view, VIEW_FD, notifiers ? VIEW_NOTIFIER_FD : undefined, kept ? VIEW_KEPT_FD : undefined),
     controlFd: control ? CONTROL_FD : undefined,
     ready: () => tell('ready'),
     leave: tell,
   };
 }
 
-function connection(state: DeviceState, fd: number, notifyFd: number | undefined): Connection {
-  return state === 'none' ? { state } : { state, fd, notifyFd };
+/** Why a worker of this version cannot go on with the mount of such a guardian, and what to do. */
+export function foreignGuardian(protocol: number): string {
+  const both = `its guardian speaks protocol ${protocol}, and tsfs ${VERSION} protocol ${PROTOCOL}`;
+  return `This mount was made by another version of tsfs (${both}): unmount it, and mount it again.`;
+}
+
+function connection(
+  state: DeviceState,
+  fd: number,
+  notifyFd: number | undefined,
+  keptFd: number | undefined,
+): Connection {
+  return state === 'none' ? { state } : { state, fd, notifyFd, keptFd };
 }
 
 /** The guardian wrote it before it started this process: nothing is waited for. */

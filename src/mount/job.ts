@@ -1,20 +1,26 @@
 /** What a worker is to do, as the command line left it in the state directory. */
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { MountConfig } from './config.ts';
+import { systemCode } from './errors.ts';
 
 /** Plain data: each worker of a mount reads it from a file. */
 export interface MountJob {
   readonly config: MountConfig;
   /** What the user should know but need not act on, e.g. options that are ignored: one line of the log each. */
   readonly notices: readonly string[];
+  /**
+   * The values of the options that were given, by name, for a command that changes some of them. undefined: written by a version that did not
+   * note them.
+   */
+  readonly options?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** Returns the path. Whole or not at all: a worker may be starting. */
 export async function writeJob(job: MountJob): Promise<string> {
   const path = jobPath(job.config.stateDirectory);
-  await writeFile(`${path}.new`, JSON.stringify(job), { mode: 0o600 });
-  await rename(`${path}.new`, path);
+  await rm(beforePath(path), { force: true });
+  await replace(path, job);
   return path;
 }
 
@@ -24,4 +30,37 @@ export function jobPath(stateDirectory: string): string {
 
 export async function readJob(path: string): Promise<MountJob> {
   return JSON.parse(await readFile(path, 'utf8')) as MountJob;
+}
+
+/** For the next worker, on trial: until `settleJob`, `takeBackJob` brings back the job that was there. */
+export async function tryJob(job: MountJob): Promise<void> {
+  const path = jobPath(job.config.stateDirectory);
+  await copyFile(path, `${path}.copy`);
+  await rename(`${path}.copy`, beforePath(path));
+  await replace(path, job);
+}
+
+/** A worker serves with it. */
+export async function settleJob(path: string): Promise<void> {
+  await rm(beforePath(path), { force: true });
+}
+
+/** Returns false when the job is not on trial. */
+export async function takeBackJob(path: string): Promise<boolean> {
+  try {
+    await rename(beforePath(path), path);
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false;
+    throw error;
+  }
+}
+
+function beforePath(path: string): string {
+  return `${path}.before`;
+}
+
+async function replace(path: string, job: MountJob): Promise<void> {
+  await writeFile(`${path}.new`, JSON.stringify(job), { mode: 0o600 });
+  await rename(`${path}.new`, path);
 }

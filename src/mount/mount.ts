@@ -6,25 +6,25 @@ import { rm } from 'node:fs/promises';
 import { systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
 import { Teardown } from '../base/teardown.ts';
-import type { BlockCache } from '../cache/contract.ts';
 import type { FileSystem } from '../fs/file-system.ts';
-import { INDEX_BATCH, type Index } from '../index/contract.ts';
+import type { Index } from '../index/contract.ts';
 import { isDamage, markDamaged } from '../index/damage.ts';
 import { mountFuse, unmountFuse } from '../kernel/mount.ts';
 import { MountError as KernelMountError } from '../kernel/mount-error.ts';
 import { mountPortable } from '../kernel/portable.ts';
 import { raiseReadAhead } from '../kernel/read-ahead.ts';
 import { type Inheritance, type KernelSession, startSession } from '../kernel/session.ts';
-import type { StackedStore } from '../store/stack.ts';
 import { type MountConfig, VERSION } from './config.ts';
 import { serveControl } from './control.ts';
 import { EXIT, MountError } from './errors.ts';
 import type { Guardian } from './guardian.ts';
 import { disinherit, inheritance, legacy } from './heritage.ts';
+import { type MountJob, tryJob } from './job.ts';
 import { indexPath, openLayers, stagingDirectory, survivingDamage } from './layers.ts';
 import { openCheckedStore, openStore } from './object-store.ts';
 import { collect, listPending } from './pending.ts';
-import type { MountStatus } from './status.ts';
+import { makeDirectories } from './preflight.ts';
+import { type MountStatus, statusOf } from './status.ts';
 import { openView, type View } from './view.ts';
 
 export interface MountHooks {
@@ -116,6 +116,15 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
   let state: MountStatus['state'] = 'ready';
   const status = () =>
     statusOf(config, { state, startedAtMs, guardian, store, index, cache, fileSystem, session, view });
+  const leave = () => {
+    log.info('leaving the mount to another worker');
+    // Once the answer is on its way. Who asks from now on is heard by the next worker.
+    setImmediate(() => {
+      void control.close();
+      void session.stop();
+    });
+    return process.pid;
+  };
   const control = await serveControl(
     guardian.controlFd ?? config.controlSocket,
     {
@@ -128,16 +137,18 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
         for (const change of changes) progress(change);
         return count;
       },
-      swap: () => {
-        if (guardian.pid === undefined)
-          throw new MountError('This mount has no guardian that would start another worker.');
-        log.info('leaving the mount to another worker');
-        // Once the answer is on its way. Who asks from now on is heard by the next worker.
-        setImmediate(() => {
-          void control.close();
-          void session.stop();
-        });
-        return Promise.resolve(process.pid);
+      swap: async () => {
+        expectGuardian(guardian);
+        return leave();
+      },
+      // Other options, which are tried from here: this process has the environment that the next worker gets.
+      reconfigure: async (job) => {
+        expectGuardian(guardian);
+        const { config: next } = job as MountJob;
+        await makeDirectories(next);
+        await (await openCheckedStore(next, log)).store.close();
+        await tryJob(job as MountJob);
+        return leave();
       },
     },
     log,
@@ -169,6 +180,10 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
   log.info({ source: config.source, mountpoint: config.mountpoint }, 'unmounted');
   await drainAtEnd(fileSystem, log);
   return EXIT.ok;
+}
+
+function expectGuardian({ pid }: Guardian): void {
+  if (pid === undefined) throw new MountError('This mount has no guardian that would start another worker.');
 }
 
 interface Ends {
@@ -205,9 +220,10 @@ async function connect(
     const fd = continues ? deviceFd : await mountFuse({ ...options, deviceFd });
     if (!continues) await raiseReadAhead(config.mountpoint, log);
     const { passthrough, readOnly } = kernel;
-    const { notifyFd } = guardian.mount;
+    const { notifyFd, keptFd } = guardian.mount;
     const reading = { operations: readOnly ? operations.view(continues) : operations, withoutOpens: readOnly };
-    return startSession({ fd, notifyFd, ...reading, log, passthrough, inherits, legacy: legacy(index, 'mount') });
+    const succession = { notifyFd, keptFd, inherits, legacy: legacy(index, 'mount') };
+    return startSession({ fd, ...reading, log, passthrough, ...succession });
   } catch (error) {
     if (error instanceof KernelMountError) throw new MountError(sentence(error.message), EXIT.failure, error);
     throw error;
@@ -275,46 +291,4 @@ function withLimit<T>(work: Promise<T>, limitMs: number): Promise<T | undefined>
     timer = setTimeout(() => resolve(undefined), limitMs);
   });
   return Promise.race([work, limit]).finally(() => clearTimeout(timer));
-}
-
-interface StatusParts {
-  readonly guardian: Guardian;
-  readonly state: MountStatus['state'];
-  readonly startedAtMs: number;
-  readonly store: StackedStore;
-  readonly index: Index;
-  readonly cache: BlockCache;
-  readonly fileSystem: FileSystem;
-  readonly session: KernelSession;
-  readonly view: View | undefined;
-}
-
-function statusOf(config: MountConfig, parts: StatusParts): MountStatus {
-  const { index, cache, fileSystem } = parts;
-  const counts = index.pending.counts();
-  const fs = fileSystem.status();
-  return {
-    version: VERSION,
-    pid: process.pid,
-    guardian: {
-      pid: parts.guardian.pid,
-      restarts: parts.guardian.restarts,
-      lastRestart: parts.guardian.reason || undefined,
-    },
-    source: config.source,
-    mountpoint: config.mountpoint,
-    endpoint: parts.store.store.description,
-    state: parts.state,
-    startedAtMs: parts.startedAtMs,
-    readOnly: config.kernel.readOnly,
-    stateDirectory: config.stateDirectory,
-    pending: { files: index.nodes.dirty(0, INDEX_BATCH).length, intents: counts.intents },
-    cache: { directory: config.cache.directory, ...cache.usage() },
-    index: { nodes: index.nodes.count() },
-    store: { ...parts.store.stats(), health: parts.store.health() },
-    kernel: parts.session.status(),
-    view: parts.view && { mountpoint: parts.view.mountpoint, ...parts.view.status() },
-    fileSystem: fs,
-    skippedKeys: fs.hiddenKeys,
-  };
 }

@@ -42,6 +42,7 @@ export async function openView(config: MountConfig, parts: ViewParts): Promise<V
     passthrough: false,
     withoutOpens: true,
     notifyFd: connection.notifyFd,
+    keptFd: connection.keptFd,
     inherits: continues ? inheritance(index, 'view', crashes) : undefined,
     legacy: legacy(index, 'view'),
   });

@@ -417,6 +417,43 @@ describe('the end', () => {
     expect(await kernel.ask({ opcode: Opcode.READLINK, unique: 4n })).toMatchObject({ unique: 4n, error: 0 });
   });
 
+  test('what is unanswered then comes to the successor, where the kernel does not send it again', async () => {
+    const keptFd = openSync(join(scratch, 'kept'), 'w+');
+    const agreement = { major: 7, minor: 38, maxReadaheadBytes: 0, flags: 0, flags2: 0, passthrough: false };
+    const ends = { fd: kernel.fd, log: silentLogger, keptFd, inherits: { agreement, opens: [] } };
+    const written = Buffer.alloc(150_000, 'content');
+    const never = () => new Promise<never>(() => undefined);
+    session = startSession({ ...ends, operations: stubOperations({ write: never, readLink: never }) });
+    kernel.send({ opcode: Opcode.WRITE, unique: 2n, node: 5n, body: writeBody(3n, written) });
+    kernel.send({ opcode: Opcode.READLINK, unique: 4n });
+    await expect.poll(() => session.status().inFlight).toBe(2);
+    await session.stop();
+    const seen: unknown[] = [];
+    const operations = stubOperations({
+      write: (caller, node, offset, payload) => {
+        seen.push([caller.isResent, node, offset, written.equals(payload.bytes())]);
+        return payload.lengthBytes;
+      },
+      readLink: (caller) => {
+        seen.push(caller.isResent);
+        return 'target';
+      },
+    });
+    session = startSession({ ...ends, operations });
+    // The kernel is asked whether it still waits for them.
+    const asked = [await kernel.receive(), await kernel.receive()];
+    expect(asked.map(({ error, unique }) => [error, unique])).toEqual([
+      [-ERRNO.EAGAIN, 5n],
+      [-ERRNO.EAGAIN, 3n],
+    ]);
+    expect(await kernel.receive()).toMatchObject({ unique: 2n, error: 0 });
+    expect(await kernel.receive()).toMatchObject({ unique: 4n, error: 0 });
+    expect(seen).toEqual([[true, 5, 3, true], true]);
+    expect(await kernel.ask({ opcode: Opcode.READLINK, unique: 6n })).toMatchObject({ unique: 6n, error: 0 });
+    expect(seen.at(-1)).toBe(false);
+    closeSync(keptFd);
+  });
+
   test('DESTROY and the end call destroy once', async () => {
     let destroyed = 0;
     serve({ destroy: () => (destroyed += 1) });
