@@ -26,6 +26,8 @@ export class DirectoryMoves {
       const current = tree.row(row.id);
       const fromPrefix = tree.prefixOf(row.id);
       const toPrefix = tree.newKey(to, name, 'directory');
+      // Come again after a crash: what an earlier process had begun has been finished meanwhile.
+      if (toPrefix === fromPrefix) return;
       if (toPrefix.startsWith(fromPrefix)) throw new FsError('EINVAL');
       await markers.keepParentOf(current);
       await this.#move(current, destination, begun ?? (await this.#begin(current, fromPrefix, toPrefix)));
