@@ -4,12 +4,16 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rename, rmdir, stat, unlink, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, stat, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { findMount } from '../../src/kernel/mount-table.ts';
+import type { MountConfig } from '../../src/mount/config.ts';
+import type { MountJob } from '../../src/mount/job.ts';
 import { eventually, startServer, type TestServer } from './harness.ts';
 import type { LoadReport } from './load.ts';
 import { runProgram } from './syscalls.ts';
@@ -21,6 +25,12 @@ const STAGGER_MS = 900;
 const LOAD = join(import.meta.dirname, 'load.ts');
 /** Processes of such a server load `faulty-worker.ts`. */
 const FAULTY = { NODE_OPTIONS: `--import=${join(import.meta.dirname, 'faulty-worker.ts')}` };
+const OLD_KERNEL = { NODE_OPTIONS: `--import=${join(import.meta.dirname, 'old-kernel.ts')}` };
+const KERNELS = [
+  { kernel: 'this kernel', environment: {} },
+  { kernel: 'a kernel that does not send requests again', environment: OLD_KERNEL },
+];
+const WORKER = join(import.meta.dirname, '../../src/mount/worker.ts');
 const CLI = join(import.meta.dirname, '../../src/cli/main.ts');
 
 const loads = new Set<Load>();
@@ -132,22 +142,29 @@ describe('workers that are killed', () => {
     await server.umount();
   });
 
-  test('under hot reads in a view, and writing beside it', { timeout: LIMIT_MS }, async () => {
-    const view = await mkdtemp(join(tmpdir(), 'tsfs-view-'));
-    const server = await startServer({ options: [`ro_view=${view}`] });
-    const hot = await Load.start('hot', server, 5, view);
-    const mixed = await Load.start('mixed', server, 6);
-    await killWorkers(server);
-    for (const load of [hot, mixed]) await expectKept(server, load.directory, await load.stop());
-    // What changes after all this still reaches the kernel of the view.
-    await writeFile(server.path('later'), 'content');
-    await eventually(async () => expect(await readFile(join(view, 'later'), 'utf8')).toBe('content'), WORKER_LIMIT_MS);
-    await rename(server.path('later'), server.path('last'));
-    await eventually(async () => expect(await readdir(view)).toContain('last'), WORKER_LIMIT_MS);
-    await server.umount();
-    expect(await findMount(view)).toBeUndefined();
-    await rmdir(view);
-  });
+  test.each(KERNELS)(
+    'under hot reads in a view, and writing beside it, on $kernel',
+    { timeout: LIMIT_MS },
+    async ({ environment }) => {
+      const view = await mkdtemp(join(tmpdir(), 'tsfs-view-'));
+      const server = await startServer({ options: [`ro_view=${view}`], environment });
+      const hot = await Load.start('hot', server, 5, view);
+      const mixed = await Load.start('mixed', server, 6);
+      await killWorkers(server);
+      for (const load of [hot, mixed]) await expectKept(server, load.directory, await load.stop());
+      // What changes after all this still reaches the kernel of the view.
+      await writeFile(server.path('later'), 'content');
+      await eventually(
+        async () => expect(await readFile(join(view, 'later'), 'utf8')).toBe('content'),
+        WORKER_LIMIT_MS,
+      );
+      await rename(server.path('later'), server.path('last'));
+      await eventually(async () => expect(await readdir(view)).toContain('last'), WORKER_LIMIT_MS);
+      await server.umount();
+      expect(await findMount(view)).toBeUndefined();
+      await rmdir(view);
+    },
+  );
 
   test('under mixed writing', { timeout: LIMIT_MS }, async () => {
     const server = await startServer();
@@ -157,6 +174,31 @@ describe('workers that are killed', () => {
     await server.umount();
     // Nothing but what the loads left, and the markers of their directories.
     expect((await server.bucket.keys()).filter((key) => !/^mixed \d\/(file \d+)?$/.test(key))).toEqual([]);
+  });
+});
+
+describe('a kernel that does not send requests again', () => {
+  test('calls that waited when workers were killed, one after the other', { timeout: 90_000 }, async () => {
+    const server = await startServer({ environment: OLD_KERNEL });
+    await mkdir(server.path('old'));
+    const release = server.proxy.addFault({ effect: { type: 'stall' }, operations: ['GET', 'LIST', 'HEAD', 'PUT'] });
+    // No more than leave this process a thread to look around.
+    const calls = [
+      stat(server.path('missing')).catch((error: NodeJS.ErrnoException) => error.code),
+      mkdir(server.path('new')).then(() => 'made'),
+      // One request of 1 MiB.
+      writeFile(server.path('large'), Buffer.alloc(1024 * 1024, 'x')).then(() => 'written'),
+    ];
+    await sleep(500);
+    process.kill(await nextWorker(server, undefined), 'SIGKILL');
+    await eventually(() => statusOf(server), WORKER_LIMIT_MS);
+    await sleep(500);
+    release();
+    process.kill(await nextWorker(server, undefined), 'SIGKILL');
+    expect(await Promise.all(calls)).toEqual(['ENOENT', 'made', 'written']);
+    expect(await readFile(server.path('large'), 'latin1')).toBe('x'.repeat(1024 * 1024));
+    expect((await readdir(server.dir)).sort()).toEqual(['large', 'new', 'old']);
+    await server.umount();
   });
 });
 
@@ -212,12 +254,63 @@ test('a restart that was asked for, under load', { timeout: 90_000 }, async () =
     expect(after.pid).not.toBe(before.pid);
     expect(after.guardian).toEqual({
       pid: before.guardian.pid,
+      protocol: 1,
       restarts: before.guardian.restarts + 1,
       lastRestart: 'a restart was asked for',
     });
   }
   await expectKept(server, load.directory, await load.stop());
   await server.umount();
+});
+
+describe('other options, under load', () => {
+  /** Resolves with what the command complains of. */
+  function restart(server: TestServer, options: string): Promise<string> {
+    const command = runProgram(process.execPath, [CLI, 'restart', server.dir, '-o', options]);
+    return command.then(() => 'nothing', String);
+  }
+
+  async function configOf(server: TestServer): Promise<MountConfig> {
+    return (JSON.parse(await readFile(await server.jobFile(), 'utf8')) as MountJob).config;
+  }
+
+  test('are taken over, and what cannot change is refused', { timeout: 90_000 }, async () => {
+    const server = await startServer();
+    const load = await Load.start('mixed', server, 9);
+    const before = await configOf(server);
+    expect(await restart(server, 'stat_cache_expire=61,dbglevel=dbg')).toBe('nothing');
+    const after = await configOf(server);
+    expect(after).toEqual({
+      ...before,
+      freshness: { ...before.freshness, expireMs: 61_000 },
+      log: { ...before.log, level: 'debug' },
+    });
+    // Given options come over those of the mount, which has kept the first ones.
+    expect(await restart(server, 'dbglevel=info')).toBe('nothing');
+    expect(await configOf(server)).toEqual({ ...after, log: before.log });
+    const served = await statusOf(server);
+    expect(served.guardian.restarts).toBe(2);
+    expect(await restart(server, 'ro,retries=3,allow_other')).toContain(
+      'The options ro, allow_other cannot change while the bucket is mounted',
+    );
+    const keys = join(server.cacheDirectory, '..', 'keys');
+    await writeFile(keys, 'AKIAWRONG:wrong', { mode: 0o600 });
+    expect(await restart(server, `passwd_file=${keys}`)).toContain('does not accept the key');
+    expect((await statusOf(server)).pid).toBe(served.pid);
+    expect(await configOf(server)).toEqual({ ...after, log: before.log });
+    await expectKept(server, load.directory, await load.stop());
+    await server.umount();
+  });
+
+  test('that no worker can start with are taken back', { timeout: 90_000 }, async () => {
+    const server = await startServer({ environment: FAULTY });
+    const load = await Load.start('mixed', server, 10);
+    const before = await configOf(server);
+    expect(await restart(server, 'dbglevel=crit')).toContain('The new options were taken back');
+    expect(await configOf(server)).toEqual(before);
+    await expectKept(server, load.directory, await load.stop());
+    await server.umount();
+  });
 });
 
 describe('unmounted while no worker is there', () => {
@@ -294,6 +387,25 @@ describe('a request that workers die of', () => {
     expect(guardian).toMatchObject({ restarts: 3, lastRestart: 'it did not answer for 3 s' });
     await server.umount();
   });
+});
+
+test('a worker refuses a guardian that speaks another protocol', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'tsfs-greeting-'));
+  const path = join(directory, 'greeting');
+  await writeFile(path, `${JSON.stringify({ protocol: 2, restarts: 1, reason: '' })}\n`);
+  const greeting = openSync(path, 'r');
+  const worker = spawn(process.execPath, [WORKER, 'job'], { stdio: ['ignore', 'ignore', 'pipe', 'ignore', greeting] });
+  let said = '';
+  worker.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  const [status] = await once(worker, 'close');
+  expect(status).toBe(1);
+  expect(said).toMatch(
+    /^tsfs: This mount was made by another version .* protocol 2, .*: unmount it, and mount it again\.$/m,
+  );
+  closeSync(greeting);
+  await rm(directory, { recursive: true });
 });
 
 test('workers that end at once again and again: the mount is taken away', { timeout: 120_000 }, async () => {
