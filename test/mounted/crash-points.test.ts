@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { FAULT_POINTS, type FaultPoint } from '../../src/base/fault-points.ts';
+import { SharedLock } from '../../src/base/locks.ts';
 import { type Objects, type Place, placeOf, SCENARIOS, type Scenario } from './crash-scenarios.ts';
 import { settledPending } from './crash-settling.ts';
 import { eventually, startServer, type TestServer } from './harness.ts';
@@ -23,6 +24,12 @@ type Victims = 'worker' | 'all';
 
 const CASES: readonly Case[] = SCENARIOS.flatMap((scenario) => scenario.points.map((point) => ({ point, scenario })));
 const WANTED = new RegExp(process.env.TSFS_TEST_POINTS ?? '');
+
+/**
+ * execve(2) closes what a new process inherited, which uploads what is dirty, and until then spawn() holds up this process, the proxy that the
+ * upload goes through included: nothing is started while a file is open.
+ */
+const spawning = new SharedLock();
 
 async function isThere(path: string): Promise<boolean> {
   return access(path).then(
@@ -103,15 +110,17 @@ async function crashAt({ point, scenario }: Case, victims: Victims, server: Test
   // Known to the mount, as whatever is worked on.
   await inMount(place);
   await writeFile(plan, `${point} ${victims}`);
-  const { allowed, error } = await act(place, scenario);
+  const { allowed, error } = await spawning.shared(() => act(place, scenario));
   // Some of it goes on after the answer.
   await eventually(async () => expect(await isThere(plan), `${point} is never reached`).toBe(false), LIMIT_MS);
   if (victims === 'worker') {
     expect(error).toBeUndefined();
   } else {
     await server.exit();
-    await server.kill();
-    await server.mount();
+    await spawning.exclusive(async () => {
+      await server.kill();
+      await server.mount();
+    });
   }
   await settledPending(server, LIMIT_MS);
   await check(place, allowed);
@@ -124,10 +133,12 @@ async function crashAt({ point, scenario }: Case, victims: Victims, server: Test
  */
 async function crashAtAll(cases: readonly Case[], victims: Victims): Promise<void> {
   const plan = join(tmpdir(), `tsfs-fault-${crypto.randomUUID()}`);
-  const server = await startServer({
-    options: ['multipart_size=5', 'multipart_threshold=6'],
-    environment: { TSFS_FAULTS: plan },
-  });
+  const server = await spawning.exclusive(() =>
+    startServer({
+      options: ['multipart_size=5', 'multipart_threshold=6'],
+      environment: { TSFS_FAULTS: plan },
+    }),
+  );
   for (const one of cases.filter(({ point }) => WANTED.test(point))) {
     try {
       await crashAt(one, victims, server, plan);
@@ -135,7 +146,7 @@ async function crashAtAll(cases: readonly Case[], victims: Victims): Promise<voi
       throw new Error(`${victims} killed at ${one.point}`, { cause: error });
     }
   }
-  await server.umount();
+  await spawning.exclusive(() => server.umount());
 }
 
 test('each point is in one scenario', () => {
