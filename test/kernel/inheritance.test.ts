@@ -5,7 +5,7 @@ import type { NodeId } from '../../src/base/ids.ts';
 import { silentLogger } from '../../src/base/log.ts';
 import type { OpenRecord, Operations } from '../../src/kernel/contract.ts';
 import type { Agreement } from '../../src/kernel/negotiation.ts';
-import { Notify, Opcode } from '../../src/kernel/protocol.ts';
+import { InitFlag2, Notify, Opcode } from '../../src/kernel/protocol.ts';
 import { type KernelSession, startSession } from '../../src/kernel/session.ts';
 import { FakeKernel, fields } from './support/fake-kernel.ts';
 import { entry, stubOperations } from './support/stub-operations.ts';
@@ -17,7 +17,7 @@ const AGREEMENT: Agreement = {
   minor: 45,
   maxReadaheadBytes: 0,
   flags: 0,
-  flags2: 0,
+  flags2: InitFlag2.HAS_RESEND,
   passthrough: false,
 };
 
