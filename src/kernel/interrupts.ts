@@ -1,7 +1,7 @@
 /**
- * Callers that are to end: killed, or asked to by Ctrl-C or SIGTERM. The kernel lets none of them go before its request is answered, and says of
- * every signal the same: INTERRUPT. Other signals (timers, children, Go's SIGURG) must not end a call, or programs would see EINTR where no
- * local file system has it; and the kernel says nothing of a later one. So
+ * Callers that are to end: killed, or by Ctrl-C or SIGTERM unless they catch those. The kernel lets none of them go before its request is answered, and
+ * says of every signal the same: INTERRUPT. Signals that a program goes on after (timers, children, Go's SIGURG, a SIGTERM that it catches) must not
+ * end a call, or it would see EINTR where no local file system has it, and repeat what was done; and the kernel says nothing of a later one. So
  * the callers of interrupted requests are looked at until they are answered. A process that is killed closes its files, and of the signal that
  * ended it nothing is said at all: so whoever closes is looked at too.
  */
@@ -71,7 +71,8 @@ async function isEnding(tid: number): Promise<boolean> {
       const low = new RegExp(`^${name}:\\s*[0-9a-f]*([0-9a-f]{4})$`, 'm').exec(status)?.[1] ?? '0';
       return Number.parseInt(low, 16);
     };
-    return ((mask('SigPnd') | mask('ShdPnd')) & ~mask('SigBlk') & ENDING_SIGNALS) !== 0;
+    const pending = (mask('SigPnd') | mask('ShdPnd')) & ~mask('SigBlk') & ENDING_SIGNALS;
+    return (pending & ~mask('SigCgt')) !== 0;
   } catch {
     // It is gone, or hidden from us (hidepid): then it waits until its request ends.
     return false;
