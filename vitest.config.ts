@@ -6,6 +6,9 @@ const GLOBAL_SETUP = 'test/support/global-setup.ts';
 /** Tests that mount, or that run whole programs: they get the machine to themselves, one file after the other. */
 const MOUNTED = ['test/{mount,cli,mounted}/**/*.test.ts', 'test/**/*.mounted.test.ts'];
 
+/** Those among them that ask what a mount does, not how soon, or after what: two beside each other. */
+const BEHAVIOUR = ['test/mounted/{semantics,portable,random,applications,hostile,renames,ro-view}.test.ts'];
+
 export default defineConfig({
   test: {
     globalSetup: existsSync(GLOBAL_SETUP) ? [GLOBAL_SETUP] : [],
@@ -27,11 +30,22 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          name: 'mounted',
-          include: MOUNTED,
-          fileParallelism: false,
+          name: 'behaviour',
+          include: BEHAVIOUR,
+          maxWorkers: 2,
           testTimeout: 120_000,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'mounted',
+          include: MOUNTED,
+          exclude: BEHAVIOUR,
+          fileParallelism: false,
+          testTimeout: 120_000,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

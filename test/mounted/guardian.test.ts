@@ -18,7 +18,7 @@ import { eventually, startServer, type TestServer } from './harness.ts';
 import type { LoadReport } from './load.ts';
 import { runProgram } from './syscalls.ts';
 
-const KILLS = Number(process.env.TSFS_TEST_KILLS ?? 8);
+const KILLS = Number(process.env.TSFS_TEST_KILLS ?? 5);
 const LIMIT_MS = 60_000 + KILLS * 5_000;
 const WORKER_LIMIT_MS = 30_000;
 const STAGGER_MS = 900;
