@@ -6,8 +6,10 @@ import type { Inheritance, Legacy } from '../kernel/session.ts';
 /** `view`: the second, read-only mount point, whose opens are not recorded. */
 export type Part = 'mount' | 'view';
 
-/** A request that came again so often, while the workers that had taken it broke down, is not given to another one. */
-const MAX_REPETITIONS = 2;
+/** A request that so many workers in a row took last before they broke down is not given to another one. */
+const MAX_LAST = 2;
+/** Nor is one that came again so often, whatever came after it: others may have waited beside the one that does the harm. */
+const MAX_REPETITIONS = 5;
 /** So many requests are counted. */
 const MAX_COUNTED = 1024;
 
@@ -39,18 +41,31 @@ export function legacy(index: Index, part: Part): Legacy {
   };
 }
 
+interface Repetitions {
+  /** How often each request came again. */
+  readonly counts: readonly (readonly [number, number])[];
+  /** The one that came last to the worker before, and to how many workers in a row it did. */
+  readonly last: number;
+  readonly lastOf: number;
+}
+
+const NO_REPETITIONS: Repetitions = { counts: [], last: -1, lastOf: 0 };
+
 /** Counts on disk how often each request came again since workers began to break down, before the request can do its harm. */
 function repetitions(index: Index, part: Part, crashes: number): (key: number) => boolean {
   const isNewSeries = crashes <= 1;
   const text = isNewSeries ? '' : index.getFact(repetitionsFact(part));
-  const counts = new Map<number, number>(text ? (JSON.parse(text) as [number, number][]) : []);
+  const before = text ? (JSON.parse(text) as Repetitions) : NO_REPETITIONS;
+  const counts = new Map<number, number>(before.counts);
   return (key) => {
     if (crashes === 0) return false;
     const count = (counts.get(key) ?? 0) + 1;
     if (count === 1 && counts.size >= MAX_COUNTED) return false;
     counts.set(key, count);
-    index.setFact(repetitionsFact(part), JSON.stringify([...counts]));
-    return crashes > MAX_REPETITIONS && count > MAX_REPETITIONS;
+    const wasLastOf = key === before.last ? before.lastOf : 0;
+    const now: Repetitions = { counts: [...counts], last: key, lastOf: wasLastOf + 1 };
+    index.setFact(repetitionsFact(part), JSON.stringify(now));
+    return crashes > MAX_LAST && (wasLastOf >= MAX_LAST || count > MAX_REPETITIONS);
   };
 }
 
