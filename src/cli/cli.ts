@@ -3,10 +3,11 @@ import { resolve } from 'node:path';
 import yargs, { type Argv } from 'yargs';
 import { VERSION } from '../mount/config.ts';
 import { EXIT, MountError } from '../mount/errors.ts';
+import { thisHost } from './host.ts';
 import { nearest } from './nearest.ts';
 import { optionHelp, optionMarkdown } from './option-help.ts';
 import { splitOptions } from './parse-options.ts';
-import { addFsck, addPending, addRecover } from './repair-commands.ts';
+import { addFsck, addPending, addRecover, type Run } from './repair-commands.ts';
 import { printable, type Terminal } from './terminal.ts';
 
 const COMMANDS = ['mount', 'umount', 'unmount', 'restart', 'status', 'pending', 'recover', 'fsck', 'help'];
@@ -51,8 +52,6 @@ function normalise(argv: readonly string[]): string[] {
   if (isAlone && (plain.length < 2 || nearest(first ?? '', COMMANDS) !== undefined)) throw unknownCommand(first);
   return ['mount', ...words];
 }
-
-type Run = (command: () => Promise<number>) => () => Promise<void>;
 
 function commandLine(argv: string[], terminal: Terminal, run: Run): Argv {
   const parser = yargs(argv)
@@ -117,7 +116,7 @@ function addMount(parser: Argv, terminal: Terminal, run: Run): void {
           ...(args.url === undefined ? [] : [{ name: 'url', value: args.url }]),
           ...(args.o ?? []).flatMap(splitOptions),
         ];
-        return mountCommand({ words, options, foreground: args.f ?? false }, user(), terminal);
+        return mountCommand({ words, options, foreground: args.f ?? false }, thisHost(), terminal);
       })();
     },
   );
@@ -138,7 +137,7 @@ function addUmount(parser: Argv, terminal: Terminal, run: Run): void {
         if (args.dir === undefined) throw new MountError('umount takes a mount point: tsfs umount DIR.', EXIT.usage);
         const { umountCommand } = await import('./umount-command.ts');
         const { dir: directory, l: lazy = false, force = false } = args;
-        return umountCommand({ directory, lazy, force }, uid(), terminal);
+        return umountCommand({ directory, lazy, force }, thisHost().uid, terminal);
       })(),
   );
 }
@@ -167,7 +166,7 @@ function addRestart(parser: Argv, terminal: Terminal, run: Run): void {
         if (args.dir === undefined) throw new MountError('restart takes a mount point: tsfs restart DIR.', EXIT.usage);
         const { restartCommand } = await import('./restart-command.ts');
         const options = (args.o ?? []).flatMap(splitOptions);
-        return restartCommand({ directory: resolve(args.dir), options }, user(), terminal);
+        return restartCommand({ directory: resolve(args.dir), options }, thisHost(), terminal);
       })(),
   );
 }
@@ -183,7 +182,7 @@ function addStatus(parser: Argv, terminal: Terminal, run: Run): void {
     (args) =>
       run(async () => {
         const { statusCommand } = await import('./status-command.ts');
-        return statusCommand({ directory: args.dir, json: args.json ?? false }, uid(), terminal);
+        return statusCommand({ directory: args.dir, json: args.json ?? false }, thisHost().uid, terminal);
       })(),
   );
 }
@@ -206,14 +205,6 @@ function addHelp(parser: Argv, terminal: Terminal, run: Run): Argv {
         return EXIT.ok;
       })(),
   );
-}
-
-function uid(): number {
-  return process.getuid?.() ?? 0;
-}
-
-function user() {
-  return { uid: uid(), gid: process.getgid?.() ?? 0, environment: process.env };
 }
 
 function unknownCommand(given: string | undefined): MountError {

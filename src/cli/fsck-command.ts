@@ -3,7 +3,8 @@ import { EXIT, MountError } from '../mount/errors.ts';
 import { fsck } from '../mount/fsck.ts';
 import type { Finding } from '../mount/fsck-scene.ts';
 import { commandLog } from './command-log.ts';
-import { findTarget, type Host, type TargetArguments } from './target.ts';
+import type { Host } from './host.ts';
+import { findTarget, type TargetArguments } from './target.ts';
 import { printable, type Terminal } from './terminal.ts';
 
 /** Those of fsck(8). */

@@ -7,8 +7,9 @@ import { EXIT, MountError } from '../mount/errors.ts';
 import { guardianCommand } from '../mount/guardian.ts';
 import { type MountJob, writeJob } from '../mount/job.ts';
 import { checkFree, checkPlaces, findMountpoint, isEmpty, makeDirectories, presentMount } from '../mount/preflight.ts';
+import type { Host } from './host.ts';
 import { parseOptions, type RawOption } from './parse-options.ts';
-import { type Circumstances, resolveConfig } from './resolve.ts';
+import { resolveConfig } from './resolve.ts';
 import { parseSource } from './source.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -24,11 +25,7 @@ const READY_TIMEOUT_MS = 120_000;
 const FINISH_TIMEOUT_MS = 30_000;
 const POLL_MS = 200;
 
-export async function mountCommand(
-  args: MountArguments,
-  user: Omit<Circumstances, 'foreground'>,
-  terminal: Terminal,
-): Promise<number> {
+export async function mountCommand(args: MountArguments, user: Host, terminal: Terminal): Promise<number> {
   const { values, notices } = parseOptions(args.options, process.cwd());
   const words = values.bucket === undefined ? args.words : [values.bucket, ...args.words];
   const [bucket, directory] = words;

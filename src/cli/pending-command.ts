@@ -11,8 +11,9 @@ import { EXIT, MountError, systemCode } from '../mount/errors.ts';
 import { indexPath, stagingDirectory } from '../mount/layers.ts';
 import { collect, listKept, listPending, type PendingChange, type PendingList } from '../mount/pending.ts';
 import { realName } from '../mount/preflight.ts';
+import type { Host } from './host.ts';
 import { pendingText } from './pending-text.ts';
-import { findTarget, type Host, type TargetArguments } from './target.ts';
+import { findTarget, type TargetArguments } from './target.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Exits 0 when the bucket has everything, 1 when it does not. */

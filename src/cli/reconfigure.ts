@@ -3,11 +3,11 @@ import { isDeepStrictEqual } from 'node:util';
 import type { MountConfig } from '../mount/config.ts';
 import { EXIT, MountError } from '../mount/errors.ts';
 import type { MountJob } from '../mount/job.ts';
+import type { Host } from './host.ts';
 import type { OptionValues } from './options.ts';
-import { type Circumstances, resolveConfig } from './resolve.ts';
+import { resolveConfig } from './resolve.ts';
 import { parseSource } from './source.ts';
 
-type User = Omit<Circumstances, 'foreground'>;
 type Fields = Readonly<Record<string, unknown>>;
 
 /**
@@ -16,7 +16,7 @@ type Fields = Readonly<Record<string, unknown>>;
  * A configuration also depends on who resolves it, and where (keys in the environment, home directory, size of the disk). So both are resolved
  * here, with the options as they were and as they shall be, and the configuration of the mount changes only where these differ.
  */
-export async function changedJob(job: MountJob, given: OptionValues, user: User): Promise<MountJob> {
+export async function changedJob(job: MountJob, given: OptionValues, user: Host): Promise<MountJob> {
   // Our own `mount` wrote them.
   const options = job.options as OptionValues | undefined;
   if (options === undefined) throw new MountError(UNKNOWN_OPTIONS);
@@ -35,7 +35,7 @@ const UNKNOWN_OPTIONS =
   'An earlier version made this mount and did not note its options: unmount it, and mount it with the new ones.';
 
 /** As it is once it was read from a file: without what is undefined. */
-async function resolve(config: MountConfig, values: OptionValues, user: User): Promise<MountConfig> {
+async function resolve(config: MountConfig, values: OptionValues, user: Host): Promise<MountConfig> {
   const source = parseSource(values.bucket ?? config.source);
   const circumstances = { ...user, foreground: config.log.file === undefined };
   const resolved = await resolveConfig(source, config.mountpoint, values, circumstances);

@@ -4,8 +4,9 @@ import { EXIT } from '../mount/errors.ts';
 import type { ExportedFile } from '../mount/export.ts';
 import { exportTo, type RecoverRun, recoverPending } from '../mount/recover.ts';
 import { commandLog } from './command-log.ts';
+import type { Host } from './host.ts';
 import { pendingText } from './pending-text.ts';
-import { findTarget, type Host, type TargetArguments } from './target.ts';
+import { findTarget, type TargetArguments } from './target.ts';
 import { printable, type Terminal } from './terminal.ts';
 
 export interface RecoverArguments extends TargetArguments {

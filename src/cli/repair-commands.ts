@@ -1,10 +1,12 @@
 /** The commands for what is not in the bucket yet, and for what is damaged: `pending`, `recover`, `fsck`. */
 import type { Argv } from 'yargs';
+import { thisHost } from './host.ts';
 import { splitOptions } from './parse-options.ts';
 import type { TargetArguments } from './target.ts';
 import type { Terminal } from './terminal.ts';
 
-type Run = (command: () => Promise<number>) => () => Promise<void>;
+/** Makes a handler of yargs of a command that resolves with its exit status. */
+export type Run = (command: () => Promise<number>) => () => Promise<void>;
 
 /** Paragraphs: lines are broken to the width of the help, not as they stand here. */
 function text(...paragraphs: string[]): string {
@@ -51,7 +53,7 @@ export function addPending(parser: Argv, terminal: Terminal, run: Run): void {
     (args) =>
       run(async () => {
         const { pendingCommand } = await import('./pending-command.ts');
-        return pendingCommand({ ...targetOf(args), json: args.json ?? false }, host(), terminal);
+        return pendingCommand({ ...targetOf(args), json: args.json ?? false }, thisHost(), terminal);
       })(),
   );
 }
@@ -76,7 +78,11 @@ export function addRecover(parser: Argv, terminal: Terminal, run: Run): void {
     (args) =>
       run(async () => {
         const { recoverCommand } = await import('./recover-command.ts');
-        return recoverCommand({ ...targetOf(args), export: args.export, json: args.json ?? false }, host(), terminal);
+        return recoverCommand(
+          { ...targetOf(args), export: args.export, json: args.json ?? false },
+          thisHost(),
+          terminal,
+        );
       })(),
   );
 }
@@ -102,7 +108,7 @@ export function addFsck(parser: Argv, terminal: Terminal, run: Run): void {
       run(async () => {
         const { fsckCommand } = await import('./fsck-command.ts');
         const { repair = false, json = false } = args;
-        return fsckCommand({ ...targetOf(args), repair, json }, host(), terminal);
+        return fsckCommand({ ...targetOf(args), repair, json }, thisHost(), terminal);
       })(),
   );
 }
@@ -122,8 +128,4 @@ interface TargetWords {
 
 function targetOf(args: TargetWords): TargetArguments {
   return { word: args.target, stateDirectory: args['state-dir'], options: (args.o ?? []).flatMap(splitOptions) };
-}
-
-function host() {
-  return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, environment: process.env };
 }

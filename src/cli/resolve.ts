@@ -18,13 +18,11 @@ import { EXIT, MountError } from '../mount/errors.ts';
 import { readHeaderRules } from '../mount/header-rules.ts';
 import { SYSTEM_PASSWD_FILE } from '../mount/passwd-file.ts';
 import { findMountpoint } from '../mount/preflight.ts';
+import type { Host } from './host.ts';
 import type { OptionValues } from './options.ts';
 import type { Source } from './source.ts';
 
-export interface Circumstances {
-  readonly uid: number;
-  readonly gid: number;
-  readonly environment: Readonly<Record<string, string | undefined>>;
+export interface Circumstances extends Host {
   readonly foreground: boolean;
 }
 

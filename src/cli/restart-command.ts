@@ -12,9 +12,9 @@ import { foreignGuardian, PROTOCOL } from '../mount/guardian.ts';
 import { jobPath, readJob } from '../mount/job.ts';
 import { findMountpoint } from '../mount/preflight.ts';
 import type { MountStatus } from '../mount/status.ts';
+import type { Host } from './host.ts';
 import { parseOptions, type RawOption } from './parse-options.ts';
 import { changedJob } from './reconfigure.ts';
-import type { Circumstances } from './resolve.ts';
 import type { Terminal } from './terminal.ts';
 
 export interface RestartArguments {
@@ -24,7 +24,7 @@ export interface RestartArguments {
 
 export async function restartCommand(
   { directory, options }: RestartArguments,
-  user: Omit<Circumstances, 'foreground'>,
+  user: Host,
   terminal: Terminal,
 ): Promise<number> {
   const { values, notices } = parseOptions(options, process.cwd());

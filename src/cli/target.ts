@@ -5,8 +5,9 @@ import { baseDirectories } from '../mount/directories.ts';
 import { EXIT, MountError } from '../mount/errors.ts';
 import { realName } from '../mount/preflight.ts';
 import { findStates, stateOf } from '../mount/states.ts';
+import type { Host } from './host.ts';
 import { parseOptions, type RawOption } from './parse-options.ts';
-import { type Circumstances, resolveConfig } from './resolve.ts';
+import { resolveConfig } from './resolve.ts';
 import { parseSource } from './source.ts';
 
 export interface TargetArguments {
@@ -15,8 +16,6 @@ export interface TargetArguments {
   readonly stateDirectory: string | undefined;
   readonly options: readonly RawOption[];
 }
-
-export type Host = Omit<Circumstances, 'foreground'>;
 
 /**
  * The configuration of that mount, as it was mounted last. Options that are given now replace those that concern the store and the transfers, all
