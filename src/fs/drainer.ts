@@ -5,6 +5,7 @@
 import { timespecFromMs } from '../base/clock.ts';
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import { INDEX_BATCH, type NodeRow, type StagingRow } from '../index/contract.ts';
+import { allRows } from '../index/pages.ts';
 import type { Backlog } from './backlog.ts';
 import type { Committer } from './committer.ts';
 import type { FsContext } from './context.ts';
@@ -97,16 +98,10 @@ export class Drainer {
   /** A crash between the row of a new file and its staging file leaves a row that nothing stands behind. */
   #dropUnstaged(): void {
     const { index, journal } = this.#context;
-    let after = 0;
-    for (;;) {
-      const rows = index.nodes.dirty(after, INDEX_BATCH);
-      for (const row of rows) {
-        after = row.id;
-        if (journal.find(row.id) !== undefined) continue;
-        if (row.etag === undefined) index.nodes.remove(row.id);
-        else index.nodes.update(row.id, { dirty: false, validatedAtMs: 0 });
-      }
-      if (rows.length < INDEX_BATCH) return;
+    for (const row of allRows(index.nodes.dirty.bind(index.nodes), ({ id }) => id)) {
+      if (journal.find(row.id) !== undefined) continue;
+      if (row.etag === undefined) index.nodes.remove(row.id);
+      else index.nodes.update(row.id, { dirty: false, validatedAtMs: 0 });
     }
   }
 
@@ -144,12 +139,9 @@ export class Drainer {
 
   /** Page by page, as it is asked for: there may be very many. */
   *#owed(): Generator<StagingRow> {
-    const { index } = this.#context;
-    for (let after = 0; ; ) {
-      const page = index.pending.stagings(after, INDEX_BATCH);
-      yield* page.filter(({ node }) => index.nodes.get(node)?.dirty === true);
-      if (page.length < INDEX_BATCH) return;
-      after = page.at(-1)?.node ?? 0;
+    const { nodes, pending } = this.#context.index;
+    for (const row of allRows(pending.stagings.bind(pending), ({ node }) => node)) {
+      if (nodes.get(row.node)?.dirty === true) yield row;
     }
   }
 

@@ -7,7 +7,8 @@ import { faultPoint } from '../base/fault-points.ts';
 import type { NodeId } from '../base/ids.ts';
 import { KeyedLock } from '../base/locks.ts';
 import type { Logger } from '../base/log.ts';
-import { INDEX_BATCH, type Index, type IntentAction, type IntentRow } from '../index/contract.ts';
+import type { Index, IntentAction, IntentRow } from '../index/contract.ts';
+import { allRows } from '../index/pages.ts';
 import type { Journal, Staging, Stray } from './contract.ts';
 import { Describer } from './description.ts';
 import {
@@ -155,12 +156,8 @@ class DirectoryJournal implements Journal {
   }
 
   unfinished(): readonly IntentRow[] {
-    const found: IntentRow[] = [];
-    for (;;) {
-      const page = this.#index.pending.intents(found.at(-1)?.id ?? 0, INDEX_BATCH);
-      found.push(...page);
-      if (page.length < INDEX_BATCH) return found;
-    }
+    const { pending } = this.#index;
+    return [...allRows(pending.intents.bind(pending), ({ id }) => id)];
   }
 
   async freeBytes(): Promise<number> {

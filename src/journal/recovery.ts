@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { timespecFromMs } from '../base/clock.ts';
 import { Extents } from '../base/extents.ts';
 import type { NodeId } from '../base/ids.ts';
-import { type DurableStaging, INDEX_BATCH, type StagingRow } from '../index/contract.ts';
+import type { DurableStaging, StagingRow } from '../index/contract.ts';
+import { allRows } from '../index/pages.ts';
 import { LOST_AND_FOUND, type Stray } from './contract.ts';
 import { DESCRIPTION_SUFFIX, descriptionPath, fingerprint, isDescription, readDescription } from './description.ts';
 import { FileStaging, type StagingContext } from './staging.ts';
@@ -28,7 +29,8 @@ export async function recoverStagings(
   context: StagingContext,
 ): Promise<{ stagings: FileStaging[]; strays: Stray[] }> {
   const isSameBoot = context.index.getFact(BOOT_FACT) === bootId;
-  const rows = allRows(context);
+  const { pending } = context.index;
+  const rows = [...allRows(pending.stagings.bind(pending), ({ node }) => node)];
   const stagings: FileStaging[] = [];
   for (const row of rows) {
     const staging = await reopen(directory, row, isSameBoot, context);
@@ -45,15 +47,6 @@ export function readBootId(): string {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   } catch {
     return randomUUID();
-  }
-}
-
-function allRows({ index }: StagingContext): StagingRow[] {
-  const rows: StagingRow[] = [];
-  for (;;) {
-    const page = index.pending.stagings(rows.at(-1)?.node ?? 0, INDEX_BATCH);
-    rows.push(...page);
-    if (page.length < INDEX_BATCH) return rows;
   }
 }
 

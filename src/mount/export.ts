@@ -3,7 +3,8 @@ import { constants } from 'node:fs';
 import { copyFile, type FileHandle, mkdir, open, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Extent } from '../base/extents.ts';
-import { INDEX_BATCH, type NodeRow } from '../index/contract.ts';
+import type { NodeRow } from '../index/contract.ts';
+import { allRows } from '../index/pages.ts';
 import { pathOf } from '../index/path.ts';
 import { LOST_AND_FOUND, type Staging } from '../journal/contract.ts';
 import type { MountConfig } from './config.ts';
@@ -34,14 +35,8 @@ const FAILURES_MAX = 3;
 export async function exportPending(config: MountConfig, layers: Layers, target: ExportTarget): Promise<void> {
   await makeEmpty(target.directory);
   const exporter = new Exporter(layers, target);
-  for (let after = 0; ; ) {
-    const rows = layers.index.nodes.dirty(after, INDEX_BATCH);
-    for (const row of rows) {
-      after = row.id;
-      await exporter.exportNode(row);
-    }
-    if (rows.length < INDEX_BATCH) break;
-  }
+  const { nodes } = layers.index;
+  for (const row of allRows(nodes.dirty.bind(nodes), ({ id }) => id)) await exporter.exportNode(row);
   await exportKept(stagingDirectory(config), target);
 }
 

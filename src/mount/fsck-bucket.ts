@@ -3,6 +3,7 @@ import { LRUCache } from 'lru-cache';
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import type { IntentAction, NodeRow } from '../index/contract.ts';
 import { IdSet } from '../index/id-set.ts';
+import { allRows } from '../index/pages.ts';
 import { pathOf } from '../index/path.ts';
 import type { IndexReader } from '../index/reader.ts';
 import { isStoreError, type ListedObject, type ObjectStore } from '../store/contract.ts';
@@ -51,13 +52,8 @@ class Comparison {
         if (count % PROGRESS_EVERY === 0) onProgress(`comparing with the bucket: ${count} objects`);
       }
     }
-    for (let after = 0; ; ) {
-      const rows = this.#reader.files(after);
-      for (const row of rows) {
-        after = row.id;
-        if (!row.dirty && !this.#seen.has(row.id)) await this.#checkMissing(row);
-      }
-      if (rows.length === 0) return;
+    for (const row of allRows(this.#reader.files, ({ id }) => id)) {
+      if (!row.dirty && !this.#seen.has(row.id)) await this.#checkMissing(row);
     }
   }
 

@@ -5,6 +5,7 @@ import { promisify } from 'node:util';
 import type { ContentId } from '../base/ids.ts';
 import type { CacheFinding, FileSlice } from '../cache/contract.ts';
 import type { NodeRow } from '../index/contract.ts';
+import { allRows } from '../index/pages.ts';
 import { pathOf } from '../index/path.ts';
 import type { IndexReader } from '../index/reader.ts';
 import { isStoreError, type ObjectStore } from '../store/contract.ts';
@@ -30,14 +31,9 @@ export async function checkCache(scene: FsckScene, reader: IndexReader, store: O
   // Encrypted objects have ETags that tell nothing.
   const encryption = scene.config.objects.encryption?.kind ?? 'store';
   if (encryption !== 'store') return;
-  for (let after = 0; ; ) {
-    const rows = reader.files(after);
-    for (const row of rows) {
-      after = row.id;
-      const isSound = row.content !== undefined && !unsound.has(row.content);
-      if (isSound && (await isAnotherContent(scene, row, store))) report(scene, reader, row);
-    }
-    if (rows.length === 0) return;
+  for (const row of allRows(reader.files, ({ id }) => id)) {
+    const isSound = row.content !== undefined && !unsound.has(row.content);
+    if (isSound && (await isAnotherContent(scene, row, store))) report(scene, reader, row);
   }
 }
 

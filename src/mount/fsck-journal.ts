@@ -1,7 +1,8 @@
 /** What is staged against what the index knows of it. */
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { INDEX_BATCH, type StagingRow } from '../index/contract.ts';
+import type { StagingRow } from '../index/contract.ts';
+import { allRows } from '../index/pages.ts';
 import { pathOf } from '../index/path.ts';
 import { isDescription, readDescription } from '../journal/description.ts';
 import { DETACHED_SUFFIX } from '../journal/recovery.ts';
@@ -23,17 +24,13 @@ export async function checkJournal(scene: FsckScene): Promise<void> {
 }
 
 async function checkRows(scene: FsckScene): Promise<Set<string>> {
-  const { index } = scene.layers;
+  const { pending } = scene.layers.index;
   const known = new Set<string>();
-  for (let after = 0; ; ) {
-    const rows = index.pending.stagings(after, INDEX_BATCH);
-    for (const row of rows) {
-      known.add(row.file);
-      await checkRow(scene, row);
-    }
-    if (rows.length < INDEX_BATCH) return known;
-    after = rows.at(-1)?.node ?? 0;
+  for (const row of allRows(pending.stagings.bind(pending), ({ node }) => node)) {
+    known.add(row.file);
+    await checkRow(scene, row);
   }
+  return known;
 }
 
 async function checkRow(scene: FsckScene, row: StagingRow): Promise<void> {
@@ -73,16 +70,11 @@ async function checkFiles(scene: FsckScene, known: ReadonlySet<string>): Promise
 /** What a crash leaves as a rule is no damage, and found and done with by the next mount. */
 function checkUnstaged(scene: FsckScene): void {
   const { index } = scene.layers;
-  for (let after = 0; ; ) {
-    const rows = index.nodes.dirty(after, INDEX_BATCH);
-    for (const row of rows) {
-      after = row.id;
-      if (index.pending.getStaging(row.id) !== undefined) continue;
-      const path = pathOf(index.nodes, row.id);
-      const text = 'it counts as changed, but nothing of the changes is staged';
-      scene.onFinding({ area: 'journal', path, text, repair: 'the file is what the bucket has' });
-    }
-    if (rows.length < INDEX_BATCH) return;
+  for (const row of allRows(index.nodes.dirty.bind(index.nodes), ({ id }) => id)) {
+    if (index.pending.getStaging(row.id) !== undefined) continue;
+    const path = pathOf(index.nodes, row.id);
+    const text = 'it counts as changed, but nothing of the changes is staged';
+    scene.onFinding({ area: 'journal', path, text, repair: 'the file is what the bucket has' });
   }
 }
 

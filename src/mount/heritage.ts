@@ -1,5 +1,6 @@
 /** What the workers of one mount leave to each other beside the state that outlives mounts: kept in the index. */
-import { INDEX_BATCH, type Index, type OpenRow } from '../index/contract.ts';
+import type { Index } from '../index/contract.ts';
+import { allRows } from '../index/pages.ts';
 import type { Agreement } from '../kernel/negotiation.ts';
 import type { Inheritance, Legacy } from '../kernel/session.ts';
 
@@ -21,7 +22,7 @@ export function inheritance(index: Index, part: Part, crashes: number): Inherita
   const text = index.getFact(agreementFact(part)) || undefined;
   return {
     agreement: text === undefined ? undefined : (JSON.parse(text) as Agreement),
-    opens: part === 'mount' ? allOpens(index) : [],
+    opens: part === 'mount' ? [...allRows(index.opens.list.bind(index.opens), ({ handle }) => handle)] : [],
     isDeadly: repetitions(index, part, crashes),
   };
 }
@@ -67,13 +68,4 @@ function repetitions(index: Index, part: Part, crashes: number): (key: number) =
     index.setFact(repetitionsFact(part), JSON.stringify(now));
     return crashes > MAX_LAST && (wasLastOf >= MAX_LAST || count > MAX_REPETITIONS);
   };
-}
-
-function allOpens(index: Index): OpenRow[] {
-  const rows: OpenRow[] = [];
-  for (;;) {
-    const page = index.opens.list(rows.at(-1)?.handle ?? 0, INDEX_BATCH);
-    rows.push(...page);
-    if (page.length < INDEX_BATCH) return rows;
-  }
 }

@@ -1,7 +1,8 @@
 /** What the bucket does not have yet, as `tsfs pending` tells it: from the index and the staging directory, with or without a daemon. */
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { INDEX_BATCH, type Index, type IntentRow, type StagingRow } from '../index/contract.ts';
+import type { Index, IntentRow, StagingRow } from '../index/contract.ts';
+import { allRows } from '../index/pages.ts';
 import { pathOf } from '../index/path.ts';
 import { LOST_AND_FOUND } from '../journal/contract.ts';
 import { isDescription, readDescription } from '../journal/description.ts';
@@ -51,11 +52,12 @@ export interface PendingPlace {
 
 /** In no particular order; what appears or goes meanwhile may be told or not. */
 export async function* listPending(place: PendingPlace): AsyncGenerator<PendingChange> {
-  for (const row of stagings(place)) {
+  const { pending } = place.index;
+  for (const row of allRows(pending.stagings.bind(pending), ({ node }) => node)) {
     const change = await uploadOf(place, row);
     if (change !== undefined) yield change;
   }
-  for (const intent of intents(place)) yield intentChange(place.prefix, intent);
+  for (const intent of allRows(pending.intents.bind(pending), ({ id }) => id)) yield intentChange(place.prefix, intent);
   yield* listKept(place.stagingDirectory);
 }
 
@@ -68,24 +70,6 @@ export async function* listKept(stagingDirectory: string): AsyncGenerator<Pendin
     const { size, mtimeMs } = await stat(path);
     const wasPath = (await readDescription(path))?.path;
     yield { kind: 'kept', path: name, wasPath, sizeBytes: size, sinceMs: Math.floor(mtimeMs) };
-  }
-}
-
-function* stagings({ index }: PendingPlace): Generator<StagingRow> {
-  for (let after = 0; ; ) {
-    const page = index.pending.stagings(after, INDEX_BATCH);
-    yield* page;
-    if (page.length < INDEX_BATCH) return;
-    after = page.at(-1)?.node ?? 0;
-  }
-}
-
-function* intents({ index }: PendingPlace): Generator<IntentRow> {
-  for (let after = 0; ; ) {
-    const page = index.pending.intents(after, INDEX_BATCH);
-    yield* page;
-    if (page.length < INDEX_BATCH) return;
-    after = page.at(-1)?.id ?? 0;
   }
 }
 
