@@ -5,6 +5,7 @@
 import { statSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import Database from 'better-sqlite3';
+import { reservePages } from './reserve.ts';
 
 export interface CheckpointSettings {
   readonly path: string;
@@ -37,8 +38,9 @@ function checkpointQuietly(): number {
 }
 
 /**
- * PASSIVE empties the log only when nobody writes meanwhile, so a log past its limit is cut by TRUNCATE. That one holds the write lock
- * while it moves what is left: little, after some rounds of PASSIVE, unless the other side writes faster than the disk. Then it has to wait.
+ * PASSIVE empties the log only when nobody writes meanwhile, so one that is past its limit is made to begin anew by RESTART, and the next commit cuts
+ * it back. RESTART holds the write lock while it moves what is left: little, after some rounds of PASSIVE, unless the other side writes faster than
+ * the disk. Then it has to wait.
  */
 function checkpoint(): void {
   const walBytes = statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0;
@@ -47,8 +49,9 @@ function checkpoint(): void {
   let framesLeft = checkpointQuietly();
   if (walBytes > walLimitBytes) {
     for (let round = 1; round < MAX_ROUNDS && framesLeft > FEW_FRAMES; round += 1) framesLeft = checkpointQuietly();
-    db.pragma('wal_checkpoint(TRUNCATE)');
+    db.pragma('wal_checkpoint(RESTART)');
   }
+  reservePages(db);
   lastCheckpointMs = performance.now();
 }
 

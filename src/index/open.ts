@@ -11,6 +11,7 @@ import { SqliteNodes } from './nodes.ts';
 import { SqliteOpens } from './opens.ts';
 import { SqlitePending } from './pending.ts';
 import { salvage, setAside, skipUsedIds } from './rebuild.ts';
+import { LOG_RESERVE_BYTES, reserveLog } from './reserve.ts';
 import { migrate } from './schema.ts';
 import { inTransaction } from './transaction.ts';
 import { WalSync } from './wal-sync.ts';
@@ -90,6 +91,7 @@ function openLocked(options: IndexOptions, lock: Database.Database, prepare: (db
     migrate(db);
     const tables = prepareTables(db);
     prepare(db);
+    takeReserve(db, log);
     flushNow(`${path}-wal`);
     // The log is a new file too, after each orderly end.
     flushNow(dirname(path));
@@ -170,6 +172,16 @@ function createPrivate(path: string): boolean {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
     throw error;
+  }
+}
+
+/** The log keeps it, however often it begins anew. */
+function takeReserve(db: Database.Database, log: Logger): void {
+  db.pragma(`journal_size_limit = ${LOG_RESERVE_BYTES}`);
+  try {
+    reserveLog(`${db.name}-wal`);
+  } catch (error) {
+    log.warn({ error }, 'the disk of the index is full');
   }
 }
 

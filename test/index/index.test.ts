@@ -9,6 +9,7 @@ import { type ContentId, FIRST_NODE_ID, type NodeId, ROOT_NODE_ID } from '../../
 import { silentLogger } from '../../src/base/log.ts';
 import { type Index, IndexError, type NodeFields } from '../../src/index/contract.ts';
 import { openIndex } from '../../src/index/open.ts';
+import { LOG_RESERVE_BYTES } from '../../src/index/reserve.ts';
 import { MIGRATIONS, migrate } from '../../src/index/schema.ts';
 
 let root: string;
@@ -302,7 +303,7 @@ describe('the database as a whole', () => {
 
   test('the write-ahead log is cut back while it is written to', async () => {
     await index.close();
-    const walLimitBytes = 256 * 1024;
+    const walLimitBytes = LOG_RESERVE_BYTES + 256 * 1024;
     index = openIndex({ path, log: silentLogger, walLimitBytes });
     let largest = 0;
     let wasCut = false;
@@ -317,5 +318,6 @@ describe('the database as a whole', () => {
     }
     expect(largest).toBeGreaterThan(walLimitBytes);
     expect(wasCut).toBe(true);
+    expect((await stat(`${path}-wal`)).size).toBeGreaterThanOrEqual(LOG_RESERVE_BYTES);
   }, 20_000);
 });
