@@ -275,7 +275,7 @@ export class FileSystem implements Operations {
     const make = async () => (await this.#namespace.createFile(parent, name, mode, caller)).id;
     const id = await resumable(caller, 'EEXIST', make, async () => (await this.#existing(parent, name, 'file')).node);
     await this.#openFiles.use(id, async (file) => {
-      await this.#contents.stage(file);
+      await this.#stageNew(file);
       await this.#committer.commit(id);
     });
     return this.#fresh(this.#tree.row(id));
@@ -328,10 +328,26 @@ export class FileSystem implements Operations {
     this.#checkWritable();
     const make = async () => (await this.#namespace.createFile(parent, name, mode, caller)).id;
     const id = await resumable(caller, 'EEXIST', make, async () => (await this.#existing(parent, name, 'file')).node);
-    const file = await this.#openFiles.open(id, (flags & O_ACCMODE) !== O_RDONLY);
-    file.exclusive = (flags & O_EXCL) !== 0 && this.#tree.row(id).etag === undefined;
-    await this.#contents.stage(file);
-    return { entry: this.#fresh(this.#tree.row(id)), open: await this.#openReply(file) };
+    const writes = (flags & O_ACCMODE) !== O_RDONLY;
+    const file = await this.#openFiles.open(id, writes);
+    try {
+      file.exclusive = (flags & O_EXCL) !== 0 && this.#tree.row(id).etag === undefined;
+      await this.#stageNew(file);
+      return { entry: this.#fresh(this.#tree.row(id)), open: await this.#openReply(file) };
+    } catch (error) {
+      this.#openFiles.release(id, writes);
+      throw error;
+    }
+  }
+
+  /** A file that was made just now. Where there is no room for what it will hold, its name does not stay. */
+  async #stageNew(file: OpenFile): Promise<void> {
+    try {
+      await this.#contents.stage(file);
+    } catch (error) {
+      this.#namespace.withdraw(file.id);
+      throw error;
+    }
   }
 
   async read(caller: Caller, id: NodeId, offset: number, lengthBytes: number): Promise<ReadReply> {

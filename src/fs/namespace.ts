@@ -57,6 +57,13 @@ export class Namespace {
     return row;
   }
 
+  /** Takes a file back that `createFile` made, unless it has content. */
+  withdraw(id: NodeId): void {
+    const { context, retirement } = this.#parts;
+    const row = context.index.nodes.get(id);
+    if (row?.etag === undefined && context.journal.find(id) === undefined) retirement.retireId(id);
+  }
+
   async makeDirectory(parent: NodeId, name: string, mode: number, owner: Owner): Promise<NodeRow> {
     const key = await this.#checkFree(parent, name, 'directory');
     const { context, tree, keyGate } = this.#parts;

@@ -2,7 +2,7 @@
 import { copyFile, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { MountConfig } from './config.ts';
-import { systemCode } from './errors.ts';
+import { EXIT, MountError, systemCode } from './errors.ts';
 
 /** Plain data: each worker of a mount reads it from a file. */
 export interface MountJob {
@@ -16,11 +16,19 @@ export interface MountJob {
   readonly options?: Readonly<Record<string, unknown>> | undefined;
 }
 
-/** Returns the path. Whole or not at all: a worker may be starting. */
+/**
+ * Returns the path. Whole or not at all: a worker may be starting. The same job as last time needs no room on the disk, which may be full. Rejects with
+ * a MountError when it cannot be written.
+ */
 export async function writeJob(job: MountJob): Promise<string> {
   const path = jobPath(job.config.stateDirectory);
-  await rm(beforePath(path), { force: true });
-  await replace(path, job);
+  try {
+    await rm(beforePath(path), { force: true });
+    const written = await readFile(path, 'utf8').catch(() => undefined);
+    if (written !== JSON.stringify(job)) await replace(path, job);
+  } catch (error) {
+    throw new MountError(`${path} cannot be written (${systemCode(error) ?? 'unknown reason'}).`, EXIT.failure, error);
+  }
   return path;
 }
 

@@ -22,7 +22,7 @@ import { createDownloader } from '../transfer/download.ts';
 import { createMover } from '../transfer/move.ts';
 import { createUploader } from '../transfer/upload.ts';
 import type { MountConfig } from './config.ts';
-import { EXIT, MountError } from './errors.ts';
+import { EXIT, MountError, systemCode } from './errors.ts';
 import { objectHeaders } from './object-headers.ts';
 
 /** What statfs(2) reports where no size is configured: programs (mergerfs, installers) look for room before they write. */
@@ -104,7 +104,9 @@ function openState(config: MountConfig, log: Logger): Index {
   } catch (error) {
     if (error instanceof IndexError && error.reason === 'busy') throw inUse(config, error);
     if (error instanceof IndexError) throw new MountError(`${error.message}.`, EXIT.failure, error);
-    throw error;
+    const code = systemCode(error);
+    if (code === undefined) throw error;
+    throw new MountError(`The index in ${config.stateDirectory} cannot be opened (${code}).`, EXIT.failure, error);
   }
 }
 

@@ -14,7 +14,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { findMount } from '../../src/kernel/mount-table.ts';
 import type { MountConfig } from '../../src/mount/config.ts';
 import type { MountJob } from '../../src/mount/job.ts';
-import { eventually, startServer, type TestServer } from './harness.ts';
+import { eventually, PATIENCE, startServer, type TestServer } from './harness.ts';
 import type { LoadReport } from './load.ts';
 import { runProgram } from './syscalls.ts';
 
@@ -22,6 +22,7 @@ const KILLS = Number(process.env.TSFS_TEST_KILLS ?? 5);
 const LIMIT_MS = 60_000 + KILLS * 5_000;
 const WORKER_LIMIT_MS = 30_000;
 const STAGGER_MS = 900;
+const WATCHDOG_SECONDS = 3 * PATIENCE;
 const LOAD = join(import.meta.dirname, 'load.ts');
 /** Processes of such a server load `faulty-worker.ts`. */
 const FAULTY = { NODE_OPTIONS: `--import=${join(import.meta.dirname, 'faulty-worker.ts')}` };
@@ -350,7 +351,7 @@ describe('unmounted while no worker is there', () => {
 });
 
 test('a worker that hangs is replaced', { timeout: 90_000 }, async () => {
-  process.env.TSFS_WATCHDOG_MS = '3000';
+  process.env.TSFS_WATCHDOG_MS = `${WATCHDOG_SECONDS * 1000}`;
   const server = await startServer();
   await writeFile(server.path('file'), 'content');
   const hung = await server.workerPid();
@@ -359,7 +360,7 @@ test('a worker that hangs is replaced', { timeout: 90_000 }, async () => {
   await writeFile(server.path('other'), 'content');
   const status = await statusOf(server);
   expect(status.pid).not.toBe(hung);
-  expect(status.guardian.lastRestart).toBe('it did not answer for 3 s');
+  expect(status.guardian.lastRestart).toBe(`it did not answer for ${WATCHDOG_SECONDS} s`);
   await server.umount();
 });
 
@@ -378,13 +379,13 @@ describe('a request that workers die of', () => {
   });
 
   test('by an endless loop: files in use are read all the while', { timeout: 120_000 }, async () => {
-    process.env.TSFS_WATCHDOG_MS = '3000';
+    process.env.TSFS_WATCHDOG_MS = `${WATCHDOG_SECONDS * 1000}`;
     const server = await startServer({ environment: FAULTY });
     const load = await Load.start('hot', server, 8);
     await expect(stat(server.path('spin'))).rejects.toMatchObject({ code: 'EIO' });
     await expectKept(server, load.directory, await load.stop());
     const { guardian } = await statusOf(server);
-    expect(guardian).toMatchObject({ restarts: 3, lastRestart: 'it did not answer for 3 s' });
+    expect(guardian).toMatchObject({ restarts: 3, lastRestart: `it did not answer for ${WATCHDOG_SECONDS} s` });
     await server.umount();
   });
 });

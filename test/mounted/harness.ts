@@ -32,8 +32,10 @@ export interface ServerOptions {
 }
 
 const CLI = join(import.meta.dirname, '../../src/cli/main.ts');
-const READY_LIMIT_MS = 30_000;
-const EXIT_LIMIT_MS = 30_000;
+/** Programs under a sanitizer take several times as long. */
+export const PATIENCE = Number(process.env.TSFS_TEST_PATIENCE ?? 1);
+const READY_LIMIT_MS = 30_000 * PATIENCE;
+const EXIT_LIMIT_MS = 30_000 * PATIENCE;
 const LOG_CHARACTERS = 200_000;
 
 /** `-o` options of all mounts of a run, to test another way of working: `no_hot_table`, `no_passthrough`. */

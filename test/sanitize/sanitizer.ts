@@ -12,7 +12,9 @@ const ROOT = join(import.meta.dirname, '../..');
 const VITEST = join(ROOT, 'node_modules/vitest/vitest.mjs');
 const BUILD_LIMIT_MS = 120_000;
 /** Everything is several times slower. */
+const PATIENCE = 4;
 const TEST_LIMIT_MS = 300_000;
+const POLL_LIMIT_MS = 30_000;
 
 export type Sanitizer = 'address' | 'thread';
 
@@ -59,6 +61,7 @@ export async function runUnder(
       VITEST_WORKER_ID: undefined,
       VITEST_POOL_ID: undefined,
       NODE_OPTIONS: undefined,
+      TSFS_TEST_PATIENCE: `${PATIENCE}`,
       ...(place === 'tests' ? loaded : announceDaemonEnvironment(loaded)),
     });
     // Processes of the tests are often killed, so that their exit status says nothing: the reports do.
@@ -87,7 +90,8 @@ async function preload(sanitizer: Sanitizer, log: string): Promise<Record<string
 
 async function runVitest(args: readonly string[], limitMs: number, env: NodeJS.ProcessEnv) {
   // Without address randomisation: the thread sanitizer wants memory where it expects it.
-  const command = ['--addr-no-randomize', process.execPath, VITEST, 'run', `--testTimeout=${TEST_LIMIT_MS}`, ...args];
+  const limits = [`--testTimeout=${TEST_LIMIT_MS}`, `--expect.poll.timeout=${POLL_LIMIT_MS}`];
+  const command = ['--addr-no-randomize', process.execPath, VITEST, 'run', ...limits, ...args];
   const child = spawn('setarch', command, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'], timeout: limitMs });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
