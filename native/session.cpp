@@ -108,8 +108,8 @@ Session::Session(const SessionOptions& options)
 void Session::start(napi_threadsafe_function function) {
   events.attach(function);
   installWakeSignal();
-  // read(2) waits.
-  fcntl(options_.fd, F_SETFL, fcntl(options_.fd, F_GETFL) & ~O_NONBLOCK);
+  // read(2) never waits, so that a reader can look again (see EagerWait); poll(2) does.
+  fcntl(options_.fd, F_SETFL, fcntl(options_.fd, F_GETFL) | O_NONBLOCK);
   try {
     startThreads();
   } catch (...) {
@@ -166,16 +166,17 @@ void Session::joinAll() {
 
 void Session::readLoop() {
   auto buffer = pool.take();
+  EagerWait wait;
   std::unique_lock turn(turn_);
   deliverInherited(buffer, turn);
   while (gate.enter()) {
-    const ssize_t size = readRequest(*buffer);
+    const ssize_t size = readRequest(*buffer, wait);
     if (size < 0) {
       gate.settle(false, 0);
       return;
     }
     counters.requests += 1;
-    deliver(buffer, static_cast<size_t>(size), false, turn);
+    wait.noteAnswered(deliver(buffer, static_cast<size_t>(size), false, turn));
     if (!turn.owns_lock()) turn.lock();
   }
 }
@@ -195,25 +196,30 @@ void Session::deliverInherited(std::unique_ptr<Buffer>& buffer, std::unique_lock
 
 // Into a slot rather than a buffer where requests are kept: the kernel hands a request out once, and whoever dies then must have kept it. Copied, as
 // whoever answers writes into the buffer.
-ssize_t Session::readRequest(Buffer& buffer) {
+ssize_t Session::readRequest(Buffer& buffer, EagerWait& wait) {
   const auto slot = keeps_ ? kept_->take() : std::nullopt;
-  if (!slot) return readInto(buffer.data(), buffer.capacity());
+  if (!slot) return readInto(buffer.data(), buffer.capacity(), wait);
   uint8_t* bytes = kept_->bytes(*slot);
-  const ssize_t size = readInto(bytes, std::min(buffer.capacity(), kept_->slotBytes()));
+  const ssize_t size = readInto(bytes, std::min(buffer.capacity(), kept_->slotBytes()), wait);
   if (size > 0) memcpy(buffer.data(), bytes, static_cast<size_t>(size));
   kept_->hold(*slot, size);
   return size;
 }
 
-ssize_t Session::readInto(uint8_t* bytes, size_t capacity) {
+ssize_t Session::readInto(uint8_t* bytes, size_t capacity, EagerWait& wait) {
+  wait.begin();
   while (!stopping_) {
     const ssize_t size = read(options_.fd, bytes, capacity);
-    if (size > 0) return size;
+    if (size > 0) {
+      wait.end();
+      return size;
+    }
     // End of file: not from /dev/fuse, but from a socket that stands in for it.
     const int error = size == 0 ? ENODEV : errno;
     // ENOENT: the request was aborted while we read it.
     if (error == EINTR || error == ENOENT) continue;
     if (error == EAGAIN) {
+      if (wait.looksAgain()) continue;
       pollfd readable{options_.fd, POLLIN, 0};
       poll(&readable, 1, -1);
       continue;
@@ -228,14 +234,14 @@ void Session::end(int error) {
   if (!ended_.exchange(true)) events.push(EventKind::kEnded, 0, error, nullptr, 0);
 }
 
-// Every request passes here once, on the thread that read it.
-void Session::deliver(std::unique_ptr<Buffer>& buffer, size_t size, bool isRepeated,
+// Every request passes here once, on the thread that read it. True: it was answered at once.
+bool Session::deliver(std::unique_ptr<Buffer>& buffer, size_t size, bool isRepeated,
                       std::unique_lock<std::mutex>& turn) {
   fuse::InHeader header;
   if (size < sizeof header) {
     counters.malformed += 1;
     gate.settle(false, 0);
-    return;
+    return false;
   }
   memcpy(&header, buffer->data(), sizeof header);
   if (header.len != size) {
@@ -243,20 +249,21 @@ void Session::deliver(std::unique_ptr<Buffer>& buffer, size_t size, bool isRepea
     gate.settle(false, 0);
     const fuse::OutHeader refusal{sizeof refusal, -EINVAL, header.unique};
     if (fuse::needsReply(header.opcode)) send(reinterpret_cast<const uint8_t*>(&refusal), sizeof refusal);
-    return;
+    return false;
   }
   if (isLong(header, buffer->data(), size)) turn.unlock();
-  if (answerHot(*buffer, size, header)) return;
+  if (answerHot(*buffer, size, header)) return true;
   constexpr size_t kWriteHead = sizeof(fuse::InHeader) + sizeof(fuse::WriteIn);
   if (header.opcode != fuse::kWrite || size <= kWriteHead) {
     gate.settle(fuse::needsReply(header.opcode), 0);
     events.push(EventKind::kRequest, 0, isRepeated, buffer->data(), size);
-    return;
+    return false;
   }
   uint8_t head[kWriteHead];
   memcpy(head, buffer->data(), kWriteHead);
   const uint32_t slot = holdPayload(buffer, size - kWriteHead);
   events.push(EventKind::kRequest, slot, isRepeated, head, kWriteHead);
+  return false;
 }
 
 bool Session::answerHot(Buffer& buffer, size_t size, const fuse::InHeader& header) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "buffer.h"
+#include "eager_wait.h"
 #include "events.h"
 #include "gate.h"
 #include "hot_table.h"
@@ -76,9 +77,9 @@ class Session : public std::enable_shared_from_this<Session> {
   // What an earlier process left unanswered, before anything new.
   void deliverInherited(std::unique_ptr<Buffer>& buffer, std::unique_lock<std::mutex>& turn);
   // Both return the bytes read, or -1 when there is nothing more to read.
-  ssize_t readRequest(Buffer& buffer);
-  ssize_t readInto(uint8_t* bytes, size_t capacity);
-  void deliver(std::unique_ptr<Buffer>& buffer, size_t size, bool isRepeated, std::unique_lock<std::mutex>& turn);
+  ssize_t readRequest(Buffer& buffer, EagerWait& wait);
+  ssize_t readInto(uint8_t* bytes, size_t capacity, EagerWait& wait);
+  bool deliver(std::unique_ptr<Buffer>& buffer, size_t size, bool isRepeated, std::unique_lock<std::mutex>& turn);
   bool answerHot(Buffer& buffer, size_t size, const fuse::InHeader& header);
   uint32_t holdPayload(std::unique_ptr<Buffer>& buffer, size_t size);
   int send(const uint8_t* message, size_t size);
