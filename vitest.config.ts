@@ -3,11 +3,8 @@ import { defineConfig } from 'vitest/config';
 
 const GLOBAL_SETUP = 'test/support/global-setup.ts';
 
-/** Tests that mount, or that run whole programs: they get the machine to themselves, one file after the other. */
+/** Tests that mount, or that run whole programs. Each has buckets and directories of its own, so two run beside each other. */
 const MOUNTED = ['test/{mount,cli,mounted}/**/*.test.ts', 'test/**/*.mounted.test.ts'];
-
-/** Those among them that ask what a mount does, not how soon, or after what: two beside each other. */
-const BEHAVIOUR = ['test/mounted/{semantics,portable,random,applications,hostile,renames,ro-view}.test.ts'];
 
 export default defineConfig({
   test: {
@@ -30,22 +27,11 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          name: 'behaviour',
-          include: BEHAVIOUR,
+          name: 'mounted',
+          include: MOUNTED,
           maxWorkers: 2,
           testTimeout: 120_000,
           sequence: { groupOrder: 1 },
-        },
-      },
-      {
-        extends: true,
-        test: {
-          name: 'mounted',
-          include: MOUNTED,
-          exclude: BEHAVIOUR,
-          fileParallelism: false,
-          testTimeout: 120_000,
-          sequence: { groupOrder: 2 },
         },
       },
     ],
