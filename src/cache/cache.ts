@@ -1,6 +1,6 @@
 import { mkdir, rm, stat } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
-import type { Clock } from '../base/clock.ts';
+import type { StampClock } from '../base/clock.ts';
 import type { ContentId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import { Semaphore } from '../base/semaphore.ts';
@@ -30,7 +30,7 @@ export interface CacheDependencies extends CacheOptions {
   readonly contents: ContentTable;
   /** Makes one index transaction of several writes. */
   readonly transaction?: <T>(body: () => T) => T;
-  readonly clock: Clock;
+  readonly clock: StampClock;
   readonly log: Logger;
 }
 
@@ -106,7 +106,7 @@ class DiskCache implements BlockCache {
   }
 
   touch(id: ContentId): void {
-    this.#uses.set(id, this.#options.clock.nowMs());
+    this.#uses.set(id, this.#options.clock.stampMs());
     if (this.#uses.size >= USES_MAX) this.#flushUses();
     else this.#flushSoon();
   }
@@ -271,7 +271,7 @@ class DiskCache implements BlockCache {
       }
       if (victims.length === 0 && candidates.every(({ id }) => seen.has(id))) break;
       for (const { id } of candidates) seen.add(id);
-      contents.touch(new Map(spared.map(({ id }) => [id, clock.nowMs()])));
+      contents.touch(new Map(spared.map(({ id }) => [id, clock.stampMs()])));
       this.#counters.evictedFiles += victims.length;
       await this.#drop(victims);
     }

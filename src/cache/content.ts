@@ -1,8 +1,9 @@
 /** One content while it is in memory: which blocks are present, and which of them were seen to be sound. */
 import { chmod } from 'node:fs/promises';
-import type { Clock } from '../base/clock.ts';
+import type { StampClock } from '../base/clock.ts';
 import type { ContentId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
+import { Semaphore } from '../base/semaphore.ts';
 import type { ContentRow } from '../index/contract.ts';
 import { blockLength, checksum, diskBytes } from './blocks.ts';
 import { BLOCK_BYTES, type FileSlice } from './contract.ts';
@@ -13,7 +14,7 @@ import type { Space } from './space.ts';
 export interface ContentEnvironment {
   readonly files: CacheFiles;
   readonly space: Space;
-  readonly clock: Clock;
+  readonly clock: StampClock;
   readonly log: Logger;
   readonly counters: { damagedBlocks: number; refusedBlocks: number };
   /** The row in the index is out of date. */
@@ -39,6 +40,8 @@ export class Content {
   readonly #env: ContentEnvironment;
   readonly #presence: Presence;
   readonly #puts = new Map<number, Promise<boolean>>();
+  /** The kernel lets one at a time write to a file; the others would hold threads that all files share. */
+  readonly #writing = new Semaphore(1);
   readonly #checks = new Map<number, Promise<boolean>>();
   /** Counts the times that the file was found gone, so that two finders do not start over twice. */
   #epoch = 0;
@@ -49,7 +52,7 @@ export class Content {
   constructor(id: ContentId, sizeBytes: number, row: ContentRow | undefined, env: ContentEnvironment) {
     this.id = id;
     this.sizeBytes = sizeBytes;
-    this.usedAtMs = env.clock.nowMs();
+    this.usedAtMs = env.clock.stampMs();
     this.#env = env;
     this.#presence = new Presence(sizeBytes, row?.checksums, env.clock.monotonicMs());
   }
@@ -90,7 +93,7 @@ export class Content {
   async slice(offset: number, lengthBytes: number): Promise<FileSlice | undefined> {
     const length = Math.min(lengthBytes, this.sizeBytes - offset);
     if (offset < 0 || length <= 0 || !this.#presence.hasRange(offset, length)) return undefined;
-    this.usedAtMs = this.#env.clock.nowMs();
+    this.usedAtMs = this.#env.clock.stampMs();
     if (!this.#isUnsummed) this.#presence.doubt(this.#env.clock.monotonicMs());
     const file = await this.#lease(false);
     if (file === undefined) return undefined;
@@ -203,7 +206,7 @@ export class Content {
     const file = await this.#lease(true);
     if (file === undefined) return false;
     try {
-      await writeFully(file, bytes, block * BLOCK_BYTES);
+      await this.#writing.run(() => writeFully(file, bytes, block * BLOCK_BYTES));
       if (file.detached) return false;
       // Only now, after the bytes: a crash in between leaves an absent block, never a wrong one.
       this.#presence.add(block, checksum(bytes));

@@ -6,7 +6,7 @@
  * Knows rows and names; neither wire bytes nor the SDK.
  */
 import { LRUCache } from 'lru-cache';
-import type { Clock } from '../base/clock.ts';
+import type { StampClock } from '../base/clock.ts';
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import type { NodeRow } from '../index/contract.ts';
 
@@ -31,7 +31,7 @@ interface DirectoryHeat {
 type DirectorySize = 'one-page' | 'large';
 
 export class Beliefs {
-  readonly #clock: Clock;
+  readonly #clock: StampClock;
   readonly #options: BeliefOptions;
   readonly #missingUntil: LRUCache<string, number>;
   readonly #removedAt: LRUCache<string, number>;
@@ -41,7 +41,7 @@ export class Beliefs {
   readonly #walkedAt: LRUCache<NodeId, number>;
   #trustedFromMs = 0;
 
-  constructor(clock: Clock, options: BeliefOptions) {
+  constructor(clock: StampClock, options: BeliefOptions) {
     this.#clock = clock;
     this.#options = options;
     this.#missingUntil = new LRUCache({ max: options.maxNames });
@@ -54,7 +54,7 @@ export class Beliefs {
 
   /** After a crash: the bucket may have done what the index was not told of, so nothing that was noted until now is believed. */
   distrust(): void {
-    this.#trustedFromMs = this.#clock.nowMs();
+    this.#trustedFromMs = this.#clock.stampMs();
   }
 
   get expireMs(): number {
@@ -81,7 +81,7 @@ export class Beliefs {
   }
 
   noteWalk(directory: NodeId): void {
-    this.#walkedAt.set(directory, this.#clock.nowMs());
+    this.#walkedAt.set(directory, this.#clock.stampMs());
   }
 
   /**
@@ -101,7 +101,7 @@ export class Beliefs {
   /** How much longer a name without a row may be called missing, ms; 0: not known to be missing. */
   missingMs(directory: Pick<NodeRow, 'id' | 'listedAtMs'>, name: string): number {
     const until = this.#missingUntil.get(nameKey(directory.id, name)) ?? 0;
-    const byName = Math.min(until - this.#clock.nowMs(), this.#options.negativeMs);
+    const byName = Math.min(until - this.#clock.stampMs(), this.#options.negativeMs);
     return Math.max(0, byName, this.#remaining(directory.listedAtMs, this.#options.negativeMs));
   }
 
@@ -119,15 +119,15 @@ export class Beliefs {
   /** The name was removed here, just now. */
   noteRemoved(parent: NodeId, name: string): void {
     const key = nameKey(parent, name);
-    this.#removedAt.set(key, this.#clock.nowMs());
-    this.#missingUntil.set(key, this.#clock.nowMs() + this.#options.negativeMs);
+    this.#removedAt.set(key, this.#clock.stampMs());
+    this.#missingUntil.set(key, this.#clock.stampMs() + this.#options.negativeMs);
   }
 
   /** Whether an answer to a question asked at `askedAtMs` is outdated by a removal made here since. */
   wasRemovedSince(parent: NodeId, name: string, askedAtMs: number): boolean {
     const removedAtMs = this.#removedAt.get(nameKey(parent, name));
     if (removedAtMs === undefined) return false;
-    return removedAtMs >= askedAtMs && this.#clock.nowMs() - removedAtMs < REMOVAL_MEMORY_MS;
+    return removedAtMs >= askedAtMs && this.#clock.stampMs() - removedAtMs < REMOVAL_MEMORY_MS;
   }
 
   noteDirectorySize(directory: NodeId, size: DirectorySize): void {
@@ -144,7 +144,7 @@ export class Beliefs {
    */
   prefersListing(directory: NodeId): boolean {
     if (this.isKnownLarge(directory)) return false;
-    const nowMs = this.#clock.nowMs();
+    const nowMs = this.#clock.stampMs();
     const heat = this.#heat.get(directory);
     if (heat === undefined || nowMs - heat.sinceMs > this.#options.expireMs) {
       this.#heat.set(directory, { probes: 1, sinceMs: nowMs });
@@ -155,10 +155,9 @@ export class Beliefs {
   }
 
   #remaining(sinceMs: number, spanMs: number): number {
-    const nowMs = this.#clock.nowMs();
-    if (sinceMs < this.#trustedFromMs && nowMs >= this.#trustedFromMs) return 0;
+    const nowMs = this.#clock.stampMs();
+    if (sinceMs < this.#trustedFromMs) return 0;
     const ageMs = nowMs - sinceMs;
-    // A clock that was set back makes ages negative: then nothing is known about them.
     return ageMs < 0 ? 0 : Math.max(0, spanMs - ageMs);
   }
 }

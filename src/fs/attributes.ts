@@ -132,12 +132,12 @@ export class AttributeChanges {
       const attributes = tree.objectAttributes(row, key);
       if (row.kind === 'directory') {
         const { etag } = await context.store.put(key, EMPTY_BODY, { attributes });
-        return { etag, marker: row.marker ?? '', lastModifiedMs: undefined, validatedAtMs: context.clock.nowMs() };
+        return { etag, marker: row.marker ?? '', lastModifiedMs: undefined, validatedAtMs: context.clock.stampMs() };
       }
       if (row.etag === undefined) return {};
       const object = { etag: row.etag, sizeBytes: row.sizeBytes };
       const { etag, lastModifiedMs } = await context.mover.copy(key, key, object, attributes);
-      return { etag, lastModifiedMs, validatedAtMs: context.clock.nowMs() };
+      return { etag, lastModifiedMs, validatedAtMs: context.clock.stampMs() };
     });
   }
 

@@ -175,7 +175,7 @@ export class Committer {
         mtime: now,
         ctime: now,
         content: index.contents.allocate(),
-        validatedAtMs: clock.nowMs(),
+        validatedAtMs: clock.stampMs(),
         dirty: false,
       });
       // An empty staging file must not be taken for the content after a crash.
@@ -287,7 +287,7 @@ export class Committer {
       const key = tree.keyOf(row);
       const object = { etag: row.etag, sizeBytes: row.sizeBytes };
       const result = await mover.copy(key, key, object, tree.objectAttributes(row, key));
-      copied = { etag: result.etag, lastModifiedMs: result.lastModifiedMs, validatedAtMs: clock.nowMs() };
+      copied = { etag: result.etag, lastModifiedMs: result.lastModifiedMs, validatedAtMs: clock.stampMs() };
     }
     if (!staging.noteUploaded(version)) return;
     index.nodes.update(file.id, { ...copied, dirty: false });
@@ -309,7 +309,7 @@ export class Committer {
         ctime: row.ctime,
         content: index.contents.allocate(),
         complete: true,
-        validatedAtMs: clock.nowMs(),
+        validatedAtMs: clock.stampMs(),
         dirty: !isUploaded,
       });
       return isUploaded;

@@ -3,7 +3,7 @@
  * bucket must be asked, and keeps the promises of POSIX that an object store does not make by itself. It knows no SQL, no SDK types and no
  * wire bytes; it is testable without FUSE, because its operations are plain methods.
  */
-import type { Clock } from '../base/clock.ts';
+import type { StampClock } from '../base/clock.ts';
 import type { NodeId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { BlockCache } from '../cache/contract.ts';
@@ -46,7 +46,7 @@ export interface FsContext {
   readonly uploader: Uploader;
   readonly mover: Mover;
   readonly beliefs: Beliefs;
-  readonly clock: Clock;
+  readonly clock: StampClock;
   readonly log: Logger;
   readonly options: FsOptions;
   /** Set by the driver before the first request. */

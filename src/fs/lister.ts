@@ -111,7 +111,7 @@ export class Lister {
   async #list(directory: NodeId, maxPages: number, job: ListingJob): Promise<boolean> {
     const { store, clock, beliefs, index } = this.#context;
     const prefix = this.#tree.prefixOf(directory);
-    const startedAtMs = clock.nowMs();
+    const startedAtMs = clock.stampMs();
     let pages = 0;
     let isEmpty = true;
     // What was added is no change for those who read the first listing as it arrives: they find it further on.

@@ -39,7 +39,7 @@ export class Markers {
     const { store, index, clock } = this.#context;
     const key = this.#tree.prefixOf(row.id);
     const result = await store.put(key, EMPTY_BODY, { attributes: this.#tree.objectAttributes(row, key) });
-    index.nodes.update(row.id, { marker: '', etag: result.etag, validatedAtMs: clock.nowMs() });
+    index.nodes.update(row.id, { marker: '', etag: result.etag, validatedAtMs: clock.stampMs() });
   }
 
   /** ENOTEMPTY when the bucket, or this mount, has something in the directory, be it a key that is no file name and is not shown. */

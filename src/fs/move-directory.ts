@@ -85,7 +85,7 @@ export class DirectoryMoves {
       const removal: Removal = { ...action, kind: 'removeTree' };
       index.transaction(() => {
         journal.become(id, removal);
-        this.#moves.takeName(row, destination, { validatedAtMs: clock.nowMs() });
+        this.#moves.takeName(row, destination, { validatedAtMs: clock.stampMs() });
       });
       faultPoint('tree.named');
       this.removeOriginals({ id, action: removal }, false);

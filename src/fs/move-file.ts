@@ -84,7 +84,7 @@ export class FileMoves {
     return this.#moves.working(id, async () => {
       const copy = await this.#copy(row, destination.name, { id, action });
       faultPoint('rename.copied');
-      const fields = { etag: copy.etag, lastModifiedMs: copy.lastModifiedMs, validatedAtMs: clock.nowMs() };
+      const fields = { etag: copy.etag, lastModifiedMs: copy.lastModifiedMs, validatedAtMs: clock.stampMs() };
       index.transaction(() => {
         journal.become(id, { kind: 'delete', key, etag });
         this.#moves.takeName(row, destination, fields);

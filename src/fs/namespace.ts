@@ -67,7 +67,7 @@ export class Namespace {
   async makeDirectory(parent: NodeId, name: string, mode: number, owner: Owner): Promise<NodeRow> {
     const key = await this.#checkFree(parent, name, 'directory');
     const { context, tree, keyGate } = this.#parts;
-    const startedAtMs = context.clock.nowMs();
+    const startedAtMs = context.clock.stampMs();
     const fields = this.#newFields(parent, 'directory', mode, owner);
     const attributes = tree.objectAttributes({ ...fields, name }, key);
     const result = await keyGate.shared(() => context.store.put(key, EMPTY_BODY, { attributes }));
@@ -177,7 +177,7 @@ export class Namespace {
       complete: true,
       extras: undefined,
       target: undefined,
-      validatedAtMs: context.clock.nowMs(),
+      validatedAtMs: context.clock.stampMs(),
       listedAtMs: 0,
       dirty: false,
     };

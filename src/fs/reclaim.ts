@@ -64,7 +64,7 @@ function giveNode({ index, clock }: FsContext, stray: Stray): NodeId {
     }
     const known = index.nodes.child(parent, name);
     if (known !== undefined) index.nodes.detach(known.id);
-    return index.nodes.insert({ ...fileFields(stray, clock.nowMs()), parent, name }).id;
+    return index.nodes.insert({ ...fileFields(stray, clock.stampMs()), parent, name }).id;
   });
 }
 

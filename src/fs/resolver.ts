@@ -202,7 +202,7 @@ export class Resolver {
   async #probe(parent: NodeId, name: string): Promise<void> {
     const { index, downloader, clock, beliefs } = this.#context;
     const key = this.#tree.newKey(parent, name, 'file');
-    const askedAtMs = clock.nowMs();
+    const askedAtMs = clock.stampMs();
     let allocated: ContentId | undefined;
     const allocate = () => {
       allocated ??= index.contents.allocate();
@@ -220,7 +220,7 @@ export class Resolver {
 
   async #probeDirectory(parent: NodeId, name: string, prefix: string): Promise<boolean> {
     const { clock, index, beliefs } = this.#context;
-    const askedAtMs = clock.nowMs();
+    const askedAtMs = clock.stampMs();
     const first = await this.#firstKeyBelow(prefix);
     if (first === undefined) return false;
     const marked = first === prefix ? await this.#markerAttributes(prefix, askedAtMs) : undefined;
@@ -253,7 +253,7 @@ export class Resolver {
     if (row.id === ROOT_NODE_ID) return;
     if (row.kind === 'directory') return this.#revalidateDirectory(row);
     const { store, clock, index } = this.#context;
-    const askedAtMs = clock.nowMs();
+    const askedAtMs = clock.stampMs();
     const key = this.#tree.keyOf(row);
     try {
       this.applyHead(row, await store.head(key), askedAtMs);
@@ -268,7 +268,7 @@ export class Resolver {
 
   async #revalidateWithContent(row: NodeRow): Promise<void> {
     const { index, downloader, clock } = this.#context;
-    const askedAtMs = clock.nowMs();
+    const askedAtMs = clock.stampMs();
     // A content of its own: what comes may be another version than the row's.
     const allocate = () => index.contents.allocate();
     try {
@@ -283,7 +283,7 @@ export class Resolver {
 
   async #revalidateDirectory(row: NodeRow): Promise<void> {
     const { clock, index, beliefs } = this.#context;
-    const askedAtMs = clock.nowMs();
+    const askedAtMs = clock.stampMs();
     const found = await this.#askDirectory(row, askedAtMs);
     const current = index.nodes.get(row.id);
     if (current === undefined || current.dirty || current.validatedAtMs > askedAtMs) return;

@@ -289,6 +289,8 @@ export interface OpenTable {
 }
 
 export interface Index {
+  /** When it was last written to before it was opened, milliseconds since the epoch by the wall clock of that time; 0: never. */
+  readonly lastWriteMs: number;
   readonly nodes: NodeTable;
   readonly contents: ContentTable;
   readonly pending: PendingTable;

@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import type { Logger } from '../base/log.ts';
@@ -79,6 +79,7 @@ function remake(options: IndexOptions, lock: Database.Database, reason: IndexErr
 /** `prepare` is given the database when it has its tables. */
 function openLocked(options: IndexOptions, lock: Database.Database, prepare: (db: Database.Database) => void): Index {
   const { path, log } = options;
+  const lastWriteMs = Math.max(...['', '-wal'].map((suffix) => writtenAtMs(path + suffix)));
   const isNew = createPrivate(path);
   const db = new Database(path, { timeout: BUSY_TIMEOUT_MS });
   try {
@@ -98,7 +99,7 @@ function openLocked(options: IndexOptions, lock: Database.Database, prepare: (db
     const settings = { path, walLimitBytes: options.walLimitBytes ?? WAL_LIMIT_BYTES };
     // Without the thread commits do its work: slower, but the log stays bounded.
     const checkpointer = new Checkpointer(settings, log, () => db.pragma('wal_autocheckpoint = 1000'));
-    return assemble(db, lock, tables, new WalSync(path), checkpointer);
+    return { lastWriteMs, ...assemble(db, lock, tables, new WalSync(path), checkpointer) };
   } catch (error) {
     db.close();
     throw error;
@@ -121,7 +122,7 @@ function assemble(
   tables: ReturnType<typeof prepareTables>,
   walSync: WalSync,
   checkpointer: Checkpointer,
-): Index {
+): Omit<Index, 'lastWriteMs'> {
   const facts = new SqliteFacts(db);
   const run = inTransaction(db, (body: () => unknown) => body());
   let closing: Promise<void> | undefined;
@@ -173,6 +174,10 @@ function createPrivate(path: string): boolean {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
     throw error;
   }
+}
+
+function writtenAtMs(path: string): number {
+  return Math.ceil(statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0);
 }
 
 /** The log keeps it, however often it begins anew. */

@@ -3,7 +3,7 @@
  * it and for what works on its state without one.
  */
 import { join } from 'node:path';
-import { systemClock } from '../base/clock.ts';
+import { createStampClock, isAhead, type StampClock, systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
 import type { Teardown } from '../base/teardown.ts';
 import { openCache } from '../cache/cache.ts';
@@ -27,6 +27,9 @@ import { objectHeaders } from './object-headers.ts';
 
 /** What statfs(2) reports where no size is configured: programs (mergerfs, installers) look for room before they write. */
 const CAPACITY_BYTES = 2 ** 50;
+
+/** How far stamps were ahead of the wall clock, ms. */
+const AHEAD_FACT = 'clock.aheadMs';
 
 const NOBODY: Notifier = { invalidateEntry: () => undefined, invalidateNode: () => undefined };
 
@@ -53,6 +56,7 @@ export async function openLayers(config: MountConfig, ground: Ground): Promise<L
   const { log, teardown } = ground;
   const index = openState(config, log);
   teardown.defer(() => index.close());
+  const clock = stampClock(index, log);
   const journal = openJournal({ directory: stagingDirectory(config), index, log });
   teardown.defer(() => journal.close());
   const cache = await openCache({
@@ -62,11 +66,26 @@ export async function openLayers(config: MountConfig, ground: Ground): Promise<L
     tidy: ground.isOnlyLookedAt !== true,
     contents: index.contents,
     transaction: (body) => index.transaction(body),
-    clock: systemClock,
+    clock,
     log,
   });
   teardown.defer(() => cache.close());
-  return { index, journal, cache, fileSystem: buildFileSystem(config, { ...ground, index, journal, cache }) };
+  return { index, journal, cache, fileSystem: buildFileSystem(config, { ...ground, index, journal, cache, clock }) };
+}
+
+/**
+ * Stamps are later than all that the index has, also when the wall clock was set back, now or while nothing was mounted. What the index knows is not
+ * believed then: nobody can tell how old it is.
+ */
+function stampClock(index: Index, log: Logger): StampClock {
+  const aheadMs = Number(index.getFact(AHEAD_FACT) ?? 0);
+  return createStampClock(systemClock, {
+    afterMs: index.lastWriteMs + aheadMs,
+    onAhead: (ms) => {
+      log.warn({ aheadMs: ms }, ms > 0 ? 'the clock of this host was set back' : 'the clock of this host is as it was');
+      index.setFact(AHEAD_FACT, `${ms}`);
+    },
+  });
 }
 
 /**
@@ -110,12 +129,18 @@ function openState(config: MountConfig, log: Logger): Index {
   }
 }
 
-function buildFileSystem(config: MountConfig, parts: Ground & Omit<Layers, 'fileSystem'>): FileSystem {
-  const { index, journal, cache, log, teardown } = parts;
+function buildFileSystem(
+  config: MountConfig,
+  parts: Ground & Omit<Layers, 'fileSystem'> & { readonly clock: StampClock },
+): FileSystem {
+  const { index, journal, cache, clock, log, teardown } = parts;
   const { store } = parts.store;
   const { transfer, attributes, freshness } = config;
   const downloader = createDownloader({ store, cache, log });
   teardown.defer(() => downloader.close());
+  const { expireMs, negativeTtlMs: negativeMs, maxNodes: maxNames } = freshness;
+  const beliefs = new Beliefs(clock, { expireMs, negativeMs, maxNames });
+  if (isAhead(clock)) beliefs.distrust();
   const context: FsContext = {
     index,
     journal,
@@ -130,12 +155,8 @@ function buildFileSystem(config: MountConfig, parts: Ground & Omit<Layers, 'file
       parallel: transfer.parallelParts,
     }),
     mover: createMover({ store, log, listDirectory: config.stateDirectory }),
-    beliefs: new Beliefs(systemClock, {
-      expireMs: freshness.expireMs,
-      negativeMs: freshness.negativeTtlMs,
-      maxNames: freshness.maxNodes,
-    }),
-    clock: systemClock,
+    beliefs,
+    clock,
     log,
     options: {
       rootPrefix: config.prefix,

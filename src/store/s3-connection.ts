@@ -1,12 +1,15 @@
-/** One bucket's client: learns the region, turns every failure into a `StoreError`. */
+/** One bucket's client: learns region and time of the store, turns every failure into a `StoreError`. */
 import type { S3Client } from '@aws-sdk/client-s3';
 import { createClient, createTransport, initialRegion, type S3ConnectionOptions } from './s3-client.ts';
-import { regionFromError, toStoreError } from './s3-errors.ts';
+import { isForbidden, regionFromError, toStoreError } from './s3-errors.ts';
 import type { HttpTransport } from './s3-http.ts';
 
 export interface SendOptions {
   readonly abortSignal?: AbortSignal;
 }
+
+/** Stores refuse signatures that are older or younger than this by some times as much. */
+const CLOCK_STEP_MS = 60_000;
 
 export type Exchange<T> = (client: S3Client, options: SendOptions) => Promise<T>;
 
@@ -24,19 +27,21 @@ export class S3Connection {
   }
 
   /**
-   * Sends one request. When the store answers that the bucket is in another region, that is remembered and the request sent
-   * once more, so `exchange` may be called twice.
+   * Sends one request. When the store answers that the bucket is in another region, or that the signature is not of its day (the clock of this host is
+   * off, or was set), that is remembered and the request sent once more, so `exchange` may be called twice.
    * @param name what is asked, for messages: `GET photos/1.jpg`
    */
   async send<T>(name: string, signal: AbortSignal | undefined, exchange: Exchange<T>): Promise<T> {
     const options = signal === undefined ? {} : { abortSignal: signal };
     const region = this.#region;
+    const offsetMs = this.#clockOffsetMs;
     try {
       return await exchange(this.#client, options);
     } catch (error) {
       const learnt = regionFromError(error);
-      if (learnt === undefined || learnt === region) throw toStoreError(error, name, signal);
-      this.#moveTo(learnt);
+      if (learnt !== undefined && learnt !== region) this.#moveTo(learnt);
+      else if (!isForbidden(error) || Math.abs(this.#clockOffsetMs - offsetMs) < CLOCK_STEP_MS)
+        throw toStoreError(error, name, signal);
     }
     try {
       return await exchange(this.#client, options);
@@ -47,6 +52,11 @@ export class S3Connection {
 
   close(): void {
     this.#transport.destroy();
+  }
+
+  /** How far the store's clock is ahead, ms: the SDK takes it from each answer, and signs by it. */
+  get #clockOffsetMs(): number {
+    return this.#client.config.systemClockOffset;
   }
 
   /** Requests under way keep the old client; both share the transport. */

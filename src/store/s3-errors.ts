@@ -110,6 +110,11 @@ export function kindOf(code: string | undefined, status: number | undefined): St
   return status >= 200 && status < 300 ? 'Transport' : 'InvalidRequest';
 }
 
+/** A HEAD that is refused does not tell why. */
+export function isForbidden(error: unknown): boolean {
+  return (error as RawError | undefined)?.$metadata?.httpStatusCode === 403;
+}
+
 /** The region that the bucket is in, when the store says that the request was signed for another or went elsewhere. */
 export function regionFromError(error: unknown): string | undefined {
   const raw = (error ?? {}) as RawError;

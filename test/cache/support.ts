@@ -2,7 +2,7 @@ import { mkdtemp, read, rm } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type { Clock } from '../../src/base/clock.ts';
+import type { StampClock } from '../../src/base/clock.ts';
 import type { ContentId } from '../../src/base/ids.ts';
 import { silentLogger } from '../../src/base/log.ts';
 import { openCache } from '../../src/cache/cache.ts';
@@ -12,7 +12,7 @@ import { openIndex } from '../../src/index/open.ts';
 
 const readAt = promisify(read);
 
-export class TestClock implements Clock {
+export class TestClock implements StampClock {
   #ms = 1_700_000_000_000;
 
   nowMs(): number {
@@ -20,6 +20,10 @@ export class TestClock implements Clock {
   }
 
   monotonicMs(): number {
+    return this.#ms;
+  }
+
+  stampMs(): number {
     return this.#ms;
   }
 
