@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 enum { MAX_FILES = 10000, MAX_CLIENTS = 64, BUFFER_BYTES = 64 * 1024, START_DELAY_MS = 50, GRACE_S = 60 };
 
 /* One cache line for each client. */
@@ -29,17 +31,6 @@ struct counter {
 
 static char *paths[MAX_FILES];
 static int path_count;
-
-static void die(const char *what) {
-  perror(what);
-  exit(1);
-}
-
-static long now_us(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1000000L + time.tv_nsec / 1000;
-}
 
 static void list_files(const char *directory) {
   DIR *stream = opendir(directory);

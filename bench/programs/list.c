@@ -13,18 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 enum { LIMIT_S = 600 };
-
-static void die(const char *what) {
-  perror(what);
-  exit(1);
-}
-
-static long now_us(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1000000L + time.tv_nsec / 1000;
-}
 
 int main(int argc, char **argv) {
   if (argc != 3) {

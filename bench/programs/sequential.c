@@ -12,20 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 enum { BUFFER_BYTES = 1024 * 1024, LIMIT_S = 600 };
 
 static char buffer[BUFFER_BYTES];
-
-static void die(const char *what) {
-  perror(what);
-  exit(1);
-}
-
-static long now_us(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1000000L + time.tv_nsec / 1000;
-}
 
 static void read_file(const char *path) {
   long start_us = now_us();

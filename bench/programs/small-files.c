@@ -22,6 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 enum { MAX_FILES = 100000, MAX_BYTES = 1024 * 1024, MAX_WRITERS = 64, GRACE_S = 120 };
 
 struct shared {
@@ -34,17 +36,6 @@ static long name_count;
 static int directory, source;
 static char buffer[MAX_BYTES];
 static size_t file_bytes;
-
-static void die(const char *what) {
-  perror(what);
-  exit(1);
-}
-
-static long now_us(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1000000L + time.tv_nsec / 1000;
-}
 
 static int open_directory(const char *path) {
   int fd = open(path, O_RDONLY | O_DIRECTORY);

@@ -20,17 +20,14 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "common.h"
+
 enum { ROOT = FUSE_ROOT_ID, IMAGES = 2, FIRST_FILE = 3, BUFFER_BYTES = 1024 * 1024 + 4096, TTL_S = 3600 };
 
 static char request[BUFFER_BYTES];
 static char content[BUFFER_BYTES];
 static int device, has_opens;
 static long files, bytes;
-
-static void die(const char *what) {
-  perror(what);
-  exit(1);
-}
 
 static void reply(uint64_t unique, int error, const void *body, size_t size) {
   struct fuse_out_header header = {sizeof header + (error ? 0 : size), -error, unique};

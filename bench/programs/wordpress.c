@@ -14,20 +14,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
+
 enum { RESIZED = 8, MAX_BYTES = 16 * 1024 * 1024, PATH_BYTES = 4096, LIMIT_S = 120 };
 
 static char buffer[MAX_BYTES];
-
-static void die(const char *what) {
-  perror(what);
-  exit(1);
-}
-
-static long now_us(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1000000L + time.tv_nsec / 1000;
-}
 
 static void make_directory(const char *path) {
   struct stat attributes;
