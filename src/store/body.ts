@@ -1,8 +1,11 @@
+import type { ObjectBody } from './contract.ts';
+
 /**
  * The same chunks; `release` is called exactly once, when they end, fail or are given up. A generator's `finally` would not do:
  * it does not run when the generator is given up before its first chunk.
  */
-export function onceEnded(body: AsyncIterable<Uint8Array>, release: () => void): AsyncIterable<Uint8Array> {
+export function onceEnded(body: ObjectBody, release: () => void): ObjectBody {
+  const { fill } = body;
   const chunks = body[Symbol.asyncIterator]();
   let isEnded = false;
   const end = () => {
@@ -10,7 +13,8 @@ export function onceEnded(body: AsyncIterable<Uint8Array>, release: () => void):
     isEnded = true;
     release();
   };
-  const iterator: AsyncIterableIterator<Uint8Array> = {
+  const iterator: AsyncIterableIterator<Uint8Array> & ObjectBody = {
+    fill,
     [Symbol.asyncIterator]: () => iterator,
     async next() {
       try {

@@ -74,7 +74,13 @@ export interface GetResult {
   /** Length of the body; a body that ends earlier rejects with a `Transport` error. */
   readonly lengthBytes: number;
   /** Must be consumed or `return()`ed, else the connection is held. */
-  readonly body: AsyncIterable<Uint8Array>;
+  readonly body: ObjectBody;
+}
+
+/** Chunks as they come; or, where the transport can, piece by piece into memory that the reader brings. Not both. */
+export interface ObjectBody extends AsyncIterable<Uint8Array> {
+  /** Fills all of the target with the next bytes. Rejects as the iteration does, which is still to be ended with `return()`. */
+  readonly fill?: ((target: Uint8Array) => Promise<void>) | undefined;
 }
 
 /** Bytes to send. `open` is called again for every attempt, so it must give the same bytes each time. */

@@ -1,7 +1,8 @@
 /** Bytes of objects, both ways. */
 import { Readable } from 'node:stream';
 import { onceEnded } from './body.ts';
-import { type BodySource, StoreError } from './contract.ts';
+import { BulkBody } from './bulk-http.ts';
+import { type BodySource, type ObjectBody, StoreError } from './contract.ts';
 import { toStoreError } from './s3-errors.ts';
 import { isSize } from './s3-headers.ts';
 
@@ -60,8 +61,25 @@ export function readBody(
   placement: Placement,
   name: string,
   signal: AbortSignal | undefined,
-): AsyncIterable<Uint8Array> {
-  return onceEnded(exactBytes(stream, placement, name, signal), () => stream.destroy());
+): ObjectBody {
+  const chunks = exactBytes(stream, placement, name, signal);
+  const body = stream instanceof BulkBody && placement.skipBytes === 0 ? filling(chunks, stream, name, signal) : chunks;
+  return onceEnded(body, () => stream.destroy());
+}
+
+function filling(
+  chunks: AsyncIterable<Uint8Array>,
+  stream: BulkBody,
+  name: string,
+  signal: AbortSignal | undefined,
+): ObjectBody {
+  return {
+    [Symbol.asyncIterator]: () => chunks[Symbol.asyncIterator](),
+    fill: (target) =>
+      stream.fill(target).catch((error: unknown) => {
+        throw toStoreError(error, name, signal);
+      }),
+  };
 }
 
 async function* exactBytes(

@@ -5,6 +5,7 @@
 import http from 'node:http';
 import https from 'node:https';
 import { pipeline, Readable, Transform, type TransformCallback } from 'node:stream';
+import { type BulkRequest, BulkTransport } from './bulk-http.ts';
 import { StoreError } from './contract.ts';
 
 export interface HttpOptions {
@@ -42,16 +43,27 @@ interface WireResponse {
 const KEEP_ALIVE_MS = 50_000;
 /** A listing of 1000 keys of 1024 bytes takes less than 4 MiB, percent-encoded. */
 const DOCUMENT_BYTES_MAX = 8 * 1024 * 1024;
+/** Ranges from this size on are worth a transport of their own. Larger than what is asked for before anybody knows whether it is there. */
+const BULK_MIN_BYTES = 2 * 1024 * 1024;
+const PROXY_VARIABLES = ['HTTP_PROXY', 'HTTPS_PROXY'].flatMap((name) => [name, name.toLowerCase()]);
 
 export class HttpTransport {
   readonly metadata = { handlerProtocol: 'http/1.1' };
   readonly #options: HttpOptions;
   readonly #plain: http.Agent;
   readonly #secure: https.Agent;
+  /** undefined: all requests go by way of a proxy, or may. */
+  readonly #bulk: BulkTransport | undefined;
 
   constructor(options: HttpOptions) {
     this.#options = options;
     const { proxy } = options;
+    const tls = {
+      rejectUnauthorized: options.verifyTls,
+      ...(options.verifyHostname ? {} : { checkServerIdentity: () => undefined }),
+    };
+    const isDirect = proxy === undefined && PROXY_VARIABLES.every((name) => process.env[name] === undefined);
+    if (isDirect) this.#bulk = new BulkTransport({ ...options, tls, keepAliveMs: KEEP_ALIVE_MS });
     const proxyEnv = proxy === undefined ? process.env : { HTTP_PROXY: proxy, HTTPS_PROXY: proxy };
     const agent = {
       keepAlive: true,
@@ -61,15 +73,20 @@ export class HttpTransport {
       proxyEnv,
     } as const;
     this.#plain = new http.Agent(agent);
-    this.#secure = new https.Agent({
-      ...agent,
-      rejectUnauthorized: options.verifyTls,
-      ...(options.verifyHostname ? {} : { checkServerIdentity: () => undefined }),
-    });
+    this.#secure = new https.Agent({ ...agent, ...tls });
   }
 
-  handle(request: WireRequest, { abortSignal }: { abortSignal?: unknown } = {}): Promise<{ response: WireResponse }> {
+  async handle(
+    request: WireRequest,
+    { abortSignal }: { abortSignal?: unknown } = {},
+  ): Promise<{ response: WireResponse }> {
     const signal = abortSignal instanceof AbortSignal ? abortSignal : undefined;
+    if (signal?.aborted) throw aborted();
+    const response = isBulk(request) ? await this.#bulk?.get(toBulk(request), signal) : undefined;
+    return response === undefined ? this.#send(request, signal) : { response };
+  }
+
+  #send(request: WireRequest, signal: AbortSignal | undefined): Promise<{ response: WireResponse }> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) {
         reject(aborted());
@@ -97,6 +114,7 @@ export class HttpTransport {
   destroy(): void {
     this.#plain.destroy();
     this.#secure.destroy();
+    this.#bulk?.destroy();
   }
 
   /** Part of the SDK's interface for handlers; there is nothing to change after construction. */
@@ -110,7 +128,7 @@ export class HttpTransport {
     const secure = request.protocol === 'https:';
     return (secure ? https : http).request({
       agent: secure ? this.#secure : this.#plain,
-      host: request.hostname.replace(/^\[(.*)\]$/, '$1'),
+      host: hostOf(request),
       ...(request.port === undefined ? {} : { port: request.port }),
       method: request.method,
       path: request.path + queryString(request.query),
@@ -149,6 +167,22 @@ export class HttpTransport {
       outgoing.once('close', () => socket.removeListener('timeout', onTimeout));
     });
   }
+}
+
+function hostOf({ hostname }: WireRequest): string {
+  return hostname.replace(/^\[(.*)\]$/, '$1');
+}
+
+function isBulk({ method, headers }: WireRequest): boolean {
+  const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? '') ?? [];
+  return method === 'GET' && Number(last) - Number(first) >= BULK_MIN_BYTES - 1;
+}
+
+function toBulk(request: WireRequest): BulkRequest {
+  const isSecure = request.protocol === 'https:';
+  const { port = isSecure ? 443 : 80, headers } = request;
+  const path = request.path + queryString(request.query);
+  return { host: hostOf(request), port, isSecure, path, headers: { host: request.hostname, ...headers } };
 }
 
 function send(request: WireRequest, outgoing: http.ClientRequest, reject: (error: Error) => void): void {

@@ -2,8 +2,9 @@
 import { createHash, type Hash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BLOCK_BYTES } from '../cache/contract.ts';
-import { type GetResult, isStoreError, type ObjectStore, StoreError } from '../store/contract.ts';
+import { type GetResult, isStoreError, type ObjectBody, type ObjectStore, StoreError } from '../store/contract.ts';
 import { abortedError } from './abort.ts';
+import type { BlockPool } from './block-pool.ts';
 import type { Source } from './contract.ts';
 import { looksLikeMd5 } from './etag.ts';
 
@@ -34,16 +35,20 @@ export class EtagTrust {
   }
 }
 
+/** The bytes are borrowed. To be called once; false: they are kept for good. */
+export type GiveBack = (isFree: boolean) => void;
+
 export interface FlightRequest {
   readonly store: ObjectStore;
   readonly trust: EtagTrust;
+  readonly pool: BlockPool;
   readonly source: Source;
   readonly first: number;
   /** Exclusive. */
   readonly end: number;
   /** An answer that is already there; used for the first attempt. */
   readonly opened?: GetResult;
-  readonly onBlock: (block: number, bytes: Uint8Array) => void;
+  readonly onBlock: (block: number, bytes: Uint8Array, giveBack?: GiveBack) => void;
 }
 
 export class Flight {
@@ -138,6 +143,7 @@ export class Flight {
   async #receive(result: GetResult): Promise<void> {
     const { source } = this.#request;
     const body = result.body[Symbol.asyncIterator]();
+    const { fill } = result.body;
     try {
       if (result.head.etag !== source.etag || result.head.sizeBytes !== source.sizeBytes) {
         throw new StoreError('PreconditionFailed', 'the store answered with another version');
@@ -146,17 +152,36 @@ export class Flight {
         throw new StoreError('Transport', 'the store answered with another range');
       }
       const isChecked = this.#isWhole && source.sizeBytes <= SMALL_OBJECT_BYTES && this.#request.trust.expects(source);
-      await (isChecked ? this.#receiveChecked(body) : this.#receiveBlocks(body, (bytes) => this.#deliver(bytes)));
+      if (isChecked) await this.#receiveChecked(body);
+      else if (fill !== undefined) await this.#receiveBorrowed(fill);
+      else await this.#receiveBlocks(body, (bytes) => this.#deliver(bytes));
     } finally {
       await body.return?.();
     }
   }
 
-  #deliver(bytes: Uint8Array): void {
+  #deliver(bytes: Uint8Array, giveBack?: GiveBack): void {
     if (this.signal.aborted) throw abortedError();
     const block = this.#next;
     this.#next += 1;
-    this.#request.onBlock(block, bytes);
+    this.#request.onBlock(block, bytes, giveBack);
+  }
+
+  /** Many blocks: into memory that is used again and again. */
+  async #receiveBorrowed(fill: NonNullable<ObjectBody['fill']>): Promise<void> {
+    const { source, end, pool } = this.#request;
+    const stop = Math.min(end * BLOCK_BYTES, source.sizeBytes);
+    for (let position = this.#next * BLOCK_BYTES; position < stop; position += BLOCK_BYTES) {
+      const memory = await pool.take(this.signal);
+      const bytes = memory.subarray(0, stop - position);
+      try {
+        await fill(bytes);
+        this.#deliver(bytes, (isFree) => pool.give(isFree ? memory : undefined));
+      } catch (error) {
+        pool.give(memory);
+        throw error;
+      }
+    }
   }
 
   async #receiveBlocks(body: AsyncIterator<Uint8Array>, onBlock: (bytes: Uint8Array) => void): Promise<void> {

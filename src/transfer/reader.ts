@@ -46,6 +46,9 @@ export class Reader implements ContentReader {
     this.#shared.refer();
     try {
       this.#start(offset, length);
+      const slice = await this.#shared.cached.slice(offset, length);
+      if (slice !== undefined) return slice;
+      await this.#arrival(offset, length, signal);
       return (await this.#shared.cached.slice(offset, length)) ?? (await this.#assemble(offset, length, signal));
     } finally {
       this.#shared.unrefer();
@@ -121,6 +124,17 @@ export class Reader implements ContentReader {
     return end;
   }
 
+  /** Of all that is on its way. */
+  async #arrival(offset: number, length: number, signal: AbortSignal | undefined): Promise<void> {
+    const { first, end } = blocksOf(offset, offset + length);
+    const arrivals: Promise<unknown>[] = [];
+    for (let block = first; block < end; block += 1) {
+      const pending = this.#shared.pending(block);
+      if (pending !== undefined) arrivals.push(interestedIn(pending.flight, pending.arrived, signal));
+    }
+    await Promise.all(arrivals);
+  }
+
   async #assemble(offset: number, length: number, signal: AbortSignal | undefined): Promise<Slice> {
     const { first, end } = blocksOf(offset, offset + length);
     const pieces: Promise<Uint8Array>[] = [];
@@ -137,13 +151,16 @@ export class Reader implements ContentReader {
   /** Bytes `[from, to)` of the object, all within one block. */
   async #piece(block: number, from: number, to: number, signal: AbortSignal | undefined): Promise<Uint8Array> {
     let pending = this.#shared.pending(block);
-    if (pending === undefined) {
-      const slice = await this.#shared.cached.slice(from, to - from);
-      if (slice !== undefined) return readSlice(slice);
-      pending = this.#demand(block);
+    for (;;) {
+      if (pending === undefined) {
+        const slice = await this.#shared.cached.slice(from, to - from);
+        if (slice !== undefined) return readSlice(slice);
+        pending = this.#demand(block);
+      }
+      const bytes = await interestedIn(pending.flight, pending.arrived, signal);
+      if (bytes !== undefined) return bytes.subarray(from - block * BLOCK_BYTES, to - block * BLOCK_BYTES);
+      pending = undefined;
     }
-    const bytes = await interestedIn(pending.flight, pending.arrived, signal);
-    return bytes.subarray(from - block * BLOCK_BYTES, to - block * BLOCK_BYTES);
   }
 
   /** A block that the cache has lost since it was asked. */

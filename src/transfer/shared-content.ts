@@ -2,7 +2,7 @@
 import { BLOCK_BYTES, type CachedContent } from '../cache/contract.ts';
 import type { GetResult } from '../store/contract.ts';
 import type { Source } from './contract.ts';
-import { Flight } from './flight.ts';
+import { Flight, type GiveBack } from './flight.ts';
 import type { Transit } from './transit.ts';
 
 /** Bytes asked for with one GET. */
@@ -11,14 +11,14 @@ export const FLIGHT_BLOCKS = (8 * 1024 * 1024) / BLOCK_BYTES;
 /** A block that was asked for, from then until the cache has it (or it was dropped). */
 export interface PendingBlock {
   readonly flight: Flight;
-  /** Its bytes, as soon as they are in memory. */
-  readonly arrived: Promise<Uint8Array>;
+  /** Its bytes, as soon as they are in memory. undefined: the cache has it already, and nobody else. */
+  readonly arrived: Promise<Uint8Array | undefined>;
   /** Whether the cache keeps it. Never rejects: a block that did not arrive is not kept. */
   readonly stored: Promise<boolean>;
 }
 
 interface Entry extends PendingBlock {
-  readonly arrive: (bytes: Uint8Array) => void;
+  readonly arrive: (bytes: Uint8Array | undefined) => void;
   readonly fail: (error: unknown) => void;
   readonly settle: (isStored: boolean) => void;
 }
@@ -91,7 +91,7 @@ export class SharedContent {
       source,
       ...run,
       ...(opened === undefined ? {} : { opened }),
-      onBlock: (block, bytes) => this.#arrived(block, bytes),
+      onBlock: (block, bytes, giveBack) => this.#arrived(block, bytes, giveBack),
     });
     for (let block = run.first; block < run.end; block += 1) this.#entries.set(block, createEntry(flight));
     this.refer();
@@ -148,16 +148,22 @@ export class SharedContent {
     return this.bytesOf({ first: block, end: block + 1 });
   }
 
-  #arrived(block: number, bytes: Uint8Array): void {
+  #arrived(block: number, bytes: Uint8Array, giveBack: GiveBack | undefined): void {
     const entry = this.#entries.get(block);
-    if (entry === undefined) return;
-    entry.arrive(bytes);
+    if (entry === undefined) {
+      giveBack?.(true);
+      return;
+    }
+    if (giveBack === undefined) entry.arrive(bytes);
     this.refer();
-    this.#transit.track(undefined, this.#store(block, entry, bytes));
+    this.#transit.track(undefined, this.#store(block, entry, bytes, giveBack));
   }
 
-  async #store(block: number, entry: Entry, bytes: Uint8Array): Promise<void> {
+  async #store(block: number, entry: Entry, bytes: Uint8Array, giveBack: GiveBack | undefined): Promise<void> {
     const isStored = await this.cached.put(block, bytes);
+    // Borrowed bytes are for nobody else, unless they are all that there is.
+    entry.arrive(isStored && giveBack !== undefined ? undefined : bytes);
+    giveBack?.(isStored);
     this.#isRefused = !isStored;
     const forget = () => {
       this.#entries.delete(block);
@@ -196,7 +202,7 @@ export class SharedContent {
 }
 
 function createEntry(flight: Flight): Entry {
-  const arrival = Promise.withResolvers<Uint8Array>();
+  const arrival = Promise.withResolvers<Uint8Array | undefined>();
   const storing = Promise.withResolvers<boolean>();
   // Read ahead, maybe for nobody: a failure that nobody hears is no error.
   arrival.promise.catch(() => {});

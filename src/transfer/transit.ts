@@ -2,6 +2,7 @@
 import type { Logger } from '../base/log.ts';
 import { Semaphore } from '../base/semaphore.ts';
 import type { ObjectStore } from '../store/contract.ts';
+import { BlockPool } from './block-pool.ts';
 import { EtagTrust, type Flight } from './flight.ts';
 import { Inspector } from './inspector.ts';
 
@@ -45,6 +46,7 @@ class HeldBlocks {
 export class Transit {
   readonly store: ObjectStore;
   readonly trust = new EtagTrust();
+  readonly pool = new BlockPool();
   readonly inspector: Inspector;
   readonly memory: Semaphore;
   readonly held: HeldBlocks;
@@ -83,6 +85,7 @@ export class Transit {
       .finally(() => {
         if (flight !== undefined) this.#flights.delete(flight);
         this.#work.delete(settled);
+        if (this.#work.size === 0) this.pool.clear();
       });
     this.#work.add(settled);
   }

@@ -7,7 +7,7 @@ import { MemoryStore } from '../../src/store/memory.ts';
 import type { ContentReader, Downloader } from '../../src/transfer/contract.ts';
 import { createDownloader } from '../../src/transfer/download.ts';
 import { bytesOf, type CacheFixture, createFixture, pattern } from '../cache/support.ts';
-import { damaged, PLAIN, type Spy, spyOn, tornAfter, withBody } from './support.ts';
+import { damaged, filling, PLAIN, type Spy, spyOn, tornAfter, withBody } from './support.ts';
 
 const MIB = 1024 * 1024;
 
@@ -278,6 +278,28 @@ test('when the cache refuses, reads come from memory, within its bound', async (
   expect(spy.requestedBytes()).toBeLessThan(1.2 * bytes.length);
   expect(await reader.fetchAll()).toBe(false);
   reader.close();
+});
+
+test.each([
+  ['that keeps all', {}],
+  ['that keeps a part', { limitBytes: 5 * MIB }],
+  ['that keeps nothing', { limitBytes: BLOCK_BYTES - 1 }],
+])('blocks share memory on their way into a cache %s, and nobody sees it', async (_, options) => {
+  await restart(options, 16 * MIB);
+  spy.onGet = (result) => ({ ...result, body: filling(result.body) });
+  const files = await Promise.all(
+    ['one', 'two'].map(async (key, seed) => {
+      const bytes = pattern(20 * MIB + 12_345, seed);
+      return { bytes, reader: await openObject(bytes, key) };
+    }),
+  );
+  const readAll = async ({ bytes, reader }: (typeof files)[number]) => {
+    for (let offset = 0; offset < bytes.length; offset += 300_000) {
+      expect(equal(await readFrom(reader, offset, 300_000), bytes.subarray(offset, offset + 300_000))).toBe(true);
+    }
+  };
+  await Promise.all([...files, ...files].map(readAll));
+  for (const { reader } of files) reader.close();
 });
 
 test('blocks that the cache refused are offered again', async () => {

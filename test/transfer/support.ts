@@ -2,6 +2,7 @@ import {
   type GetRequest,
   type GetResult,
   type ObjectAttributes,
+  type ObjectBody,
   type ObjectStore,
   StoreError,
 } from '../../src/store/contract.ts';
@@ -79,6 +80,26 @@ export async function* tornAfter(body: AsyncIterable<Uint8Array>, lengthBytes: n
     rest -= Math.min(rest, chunk.length);
     if (rest === 0) throw new StoreError('Transport', 'torn');
   }
+}
+
+/** As the transport for many bytes has it: they come into memory that the reader brings. */
+export function filling(body: AsyncIterable<Uint8Array>): ObjectBody {
+  const chunks = body[Symbol.asyncIterator]();
+  let chunk: Uint8Array = new Uint8Array(0);
+  const fill = async (target: Uint8Array) => {
+    for (let filled = 0; filled < target.length; ) {
+      if (chunk.length === 0) {
+        const { value, done } = await chunks.next();
+        if (done) throw new StoreError('Transport', 'the body ended early');
+        chunk = value;
+      }
+      const taken = chunk.subarray(0, target.length - filled);
+      target.set(taken, filled);
+      filled += taken.length;
+      chunk = chunk.subarray(taken.length);
+    }
+  };
+  return { [Symbol.asyncIterator]: () => chunks as AsyncIterableIterator<Uint8Array>, fill };
 }
 
 /** Changes the first byte. */
