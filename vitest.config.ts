@@ -13,6 +13,8 @@ export default defineConfig({
     testTimeout: 20_000,
     hookTimeout: 60_000,
     teardownTimeout: 20_000,
+    // One that holds ends at once: under a sanitizer, on a busy machine, later.
+    expect: { poll: { timeout: 15_000 } },
     projects: [
       {
         extends: true,

@@ -209,7 +209,7 @@ function addHelp(parser: Argv, terminal: Terminal, run: Run): Argv {
 
 function unknownCommand(given: string | undefined): MountError {
   if (given === undefined)
-    return new MountError('No command was given: mount, umount, status or help; see tsfs --help.', EXIT.usage);
+    return new MountError(`No command was given: ${COMMANDS.join(', ')}; see tsfs --help.`, EXIT.usage);
   const near = nearest(given, COMMANDS);
   const hint = near === undefined ? 'see tsfs --help.' : `did you mean ${near}?`;
   return new MountError(`There is no command ${printable(given)}; ${hint}`, EXIT.usage);

@@ -13,6 +13,7 @@ import type { Deletions } from './deletions.ts';
 import { FsError } from './errors.ts';
 import { EMPTY_BODY, type Markers } from './markers.ts';
 import { FOLDER_SUFFIX } from './names.ts';
+import { NOTHING_KNOWN } from './new-node.ts';
 import type { Resolver } from './resolver.ts';
 import type { Retirement } from './retirement.ts';
 import type { Tree } from './tree.ts';
@@ -161,25 +162,16 @@ export class Namespace {
     const isGroupKept = (tree.permissionsOf(directory) & S_ISGID) !== 0;
     const isBitKept = isGroupKept && kind === 'directory';
     return {
+      ...NOTHING_KNOWN,
       kind,
-      sizeBytes: 0,
       mode: (mode & PERMISSIONS) | (isBitKept ? S_ISGID : 0),
       uid: owner.uid,
       gid: isGroupKept ? (directory.gid ?? context.options.defaults.gid) : owner.gid,
       mtime: now,
       ctime: now,
       atime: now,
-      etag: undefined,
-      lastModifiedMs: undefined,
-      marker: undefined,
-      content: undefined,
-      md5: undefined,
       complete: true,
-      extras: undefined,
-      target: undefined,
       validatedAtMs: context.clock.stampMs(),
-      listedAtMs: 0,
-      dirty: false,
     };
   }
 }

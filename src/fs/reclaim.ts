@@ -7,6 +7,7 @@ import { isStoreError } from '../store/contract.ts';
 import type { FsContext } from './context.ts';
 import { errnoOf, isOutage } from './errors.ts';
 import { checkKey } from './names.ts';
+import { NOTHING_KNOWN } from './new-node.ts';
 
 /** Before anybody looks at a name. What cannot be brought to the bucket is set aside and logged, never dropped. */
 export async function reclaimStrays(context: FsContext): Promise<void> {
@@ -69,43 +70,23 @@ function giveNode({ index, clock }: FsContext, stray: Stray): NodeId {
 }
 
 /** JSON has no undefined: what a row left out is filled in again. The time is that of the last write. */
-function fileFields(stray: Stray, nowMs: number): Omit<NodeFields, 'parent' | 'name'> {
+function fileFields(stray: Stray, stampMs: number): Omit<NodeFields, 'parent' | 'name'> {
   const { node } = stray;
   const written = timespecFromMs(Math.floor(stray.mtimeMs));
   return {
-    ...EMPTY,
+    ...NOTHING_KNOWN,
     ...node,
     kind: 'file',
     mtime: written.sec > node.mtime.sec ? written : node.mtime,
     content: undefined,
     md5: undefined,
     complete: true,
-    validatedAtMs: nowMs,
+    validatedAtMs: stampMs,
     dirty: true,
   };
 }
 
 /** Asked for when somebody looks: it may have a marker, or vanish with its entries. */
 function directoryRow(parent: NodeId, name: string): NodeFields {
-  return { ...EMPTY, kind: 'directory', mtime: { sec: 0, nsec: 0 }, parent, name };
+  return { ...NOTHING_KNOWN, kind: 'directory', mtime: { sec: 0, nsec: 0 }, parent, name };
 }
-
-const EMPTY = {
-  sizeBytes: 0,
-  mode: undefined,
-  uid: undefined,
-  gid: undefined,
-  ctime: undefined,
-  atime: undefined,
-  etag: undefined,
-  lastModifiedMs: undefined,
-  marker: undefined,
-  content: undefined,
-  md5: undefined,
-  complete: false,
-  extras: undefined,
-  target: undefined,
-  validatedAtMs: 0,
-  listedAtMs: 0,
-  dirty: false,
-} as const;

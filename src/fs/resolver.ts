@@ -12,6 +12,7 @@ import type { FsContext } from './context.ts';
 import { FsError, isOutage } from './errors.ts';
 import type { Lister } from './lister.ts';
 import { decodeAttributes } from './metadata.ts';
+import { NOTHING_KNOWN } from './new-node.ts';
 import type { Retirement } from './retirement.ts';
 import type { Tree } from './tree.ts';
 
@@ -127,7 +128,7 @@ export class Resolver {
     if (beliefs.wasRemovedSince(parent, name, askedAtMs)) return;
     if (index.nodes.child(parent, name) !== undefined) return;
     beliefs.notePresent(parent, name);
-    index.nodes.insert({ ...FRESH, ...fields, parent, name });
+    index.nodes.insert({ ...NOTHING_KNOWN, ...fields, parent, name });
   }
 
   #replace(row: NodeRow, attributes: NodeAttributes): NodeRow {
@@ -135,7 +136,7 @@ export class Resolver {
     const parent = row.parent as NodeId;
     return index.transaction(() => {
       index.nodes.detach(row.id);
-      const successor = index.nodes.insert({ ...FRESH, ...attributes, parent, name: row.name });
+      const successor = index.nodes.insert({ ...NOTHING_KNOWN, ...attributes, parent, name: row.name });
       this.#retirement.retireId(row.id);
       return successor;
     });
@@ -323,16 +324,6 @@ type NodeAttributes = Pick<
   | 'complete'
   | 'validatedAtMs'
 >;
-
-/** What a node has before it is used. */
-const FRESH = {
-  marker: undefined,
-  content: undefined,
-  md5: undefined,
-  target: undefined,
-  listedAtMs: 0,
-  dirty: false,
-} satisfies Partial<NodeFields>;
 
 function attributesOf(head: ObjectHead, isDirectory: boolean, askedAtMs: number): NodeAttributes {
   return {

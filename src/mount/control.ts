@@ -3,9 +3,9 @@
  * connection, JSON lines. The client sends `{"command", "args"}`; the server answers with any number of
  * `{"progress"}` lines (an empty one every second, as a sign of life), then `{"result"}` or `{"error"}`, and closes.
  */
-import { chmod, lstat, mkdir, unlink } from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, unlink } from 'node:fs/promises';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '../base/log.ts';
 import { MountError, systemCode } from './errors.ts';
@@ -23,6 +23,7 @@ const MAX_CONNECTIONS = 16;
 const MAX_REQUEST_BYTES = 1024 * 1024;
 const MAX_REPLY_BYTES = 1024 * 1024;
 const REQUEST_TIMEOUT_MS = 5000;
+const YOUNG_SOCKET_MS = 60_000;
 const HEARTBEAT_MS = 1000;
 /** Longest silence that a client bears: several heartbeats, or the start of the next worker. */
 const SILENCE_MS = 10_000;
@@ -39,6 +40,7 @@ export async function prepareControl(path: string): Promise<void> {
   }
   await makePrivateDirectory(dirname(path));
   await removeStaleSocket(path);
+  await removeOldSockets(dirname(path));
 }
 
 /** Serves a socket that listens already (a descriptor), or makes it (a path). */
@@ -85,6 +87,20 @@ async function removeStaleSocket(path: string): Promise<void> {
   await unlink(path).catch((error: unknown) => {
     if (systemCode(error) !== 'ENOENT') throw error;
   });
+}
+
+/** Of daemons that were killed. One that is young may be about to be listened to. */
+async function removeOldSockets(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    if (!name.endsWith('.sock')) continue;
+    const path = join(directory, name);
+    try {
+      const { mtimeMs } = await lstat(path);
+      if (Date.now() - mtimeMs > YOUNG_SOCKET_MS && !(await isServed(path))) await unlink(path);
+    } catch {
+      // Somebody else took it away, or whoever listens is too busy to answer.
+    }
+  }
 }
 
 /** Whether a process listens there. */

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
+import { rm, stat } from 'node:fs/promises';
 import { EXIT, MountError } from './errors.ts';
 import { type Guardian, guardianCommand, meetGuardian } from './guardian.ts';
 
@@ -53,10 +54,16 @@ export async function startDaemon(start: DaemonStart): Promise<void> {
     await readiness(child, start);
   } catch (error) {
     await end(child);
+    await removeIfEmpty(start.outputFile);
     throw error;
   }
   if (child.connected) child.disconnect();
   child.unref();
+}
+
+async function removeIfEmpty(file: string): Promise<void> {
+  const found = await stat(file).catch(() => undefined);
+  if (found?.isFile() && found.size === 0) await rm(file, { force: true });
 }
 
 function readiness(child: ChildProcess, start: DaemonStart): Promise<void> {

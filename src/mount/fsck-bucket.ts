@@ -1,7 +1,7 @@
 /** What the index believes of the bucket against a listing of it. Names that only the bucket has are no findings: nobody has asked for them yet. */
 import { LRUCache } from 'lru-cache';
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
-import type { IntentAction, NodeRow } from '../index/contract.ts';
+import type { IntentRow, NodeRow } from '../index/contract.ts';
 import { IdSet } from '../index/id-set.ts';
 import { allRows } from '../index/pages.ts';
 import { pathOf } from '../index/path.ts';
@@ -29,6 +29,8 @@ class Comparison {
   readonly #reader: IndexReader;
   readonly #store: ObjectStore;
   readonly #seen = new IdSet();
+  /** Keys, and prefixes with a slash, that something pending is about. */
+  readonly #pending: ReadonlySet<string>;
   /** Directory path → its node. */
   readonly #directories = new LRUCache<string, NodeId>({ max: DIRECTORIES_MAX });
 
@@ -36,6 +38,8 @@ class Comparison {
     this.#scene = scene;
     this.#reader = reader;
     this.#store = store;
+    const { pending } = scene.layers.index;
+    this.#pending = new Set([...allRows(pending.intents.bind(pending), ({ id }) => id)].flatMap(keysOf));
   }
 
   close(): void {
@@ -98,8 +102,11 @@ class Comparison {
 
   #isUnderWay(path: string): boolean {
     const key = this.#scene.config.prefix + path;
-    const { pending } = this.#scene.layers.index;
-    return pending.intents(0, Number.POSITIVE_INFINITY).some(({ action }) => concerns(action, key));
+    if (this.#pending.has(key)) return true;
+    for (let end = key.indexOf('/'); end >= 0; end = key.indexOf('/', end + 1)) {
+      if (this.#pending.has(key.slice(0, end + 1))) return true;
+    }
+    return false;
   }
 
   #find(path: string): NodeRow | undefined {
@@ -118,7 +125,8 @@ class Comparison {
   }
 }
 
-function concerns(action: IntentAction, key: string): boolean {
-  const words = Object.values(action).filter((value) => typeof value === 'string');
-  return words.some((word) => word === key || (word.endsWith('/') && key.startsWith(word)));
+function keysOf({ action }: IntentRow): string[] {
+  if (action.kind === 'delete') return [action.key];
+  if (action.kind === 'rename') return [action.fromKey, action.toKey];
+  return [action.fromPrefix, action.toPrefix, action.markerKey];
 }

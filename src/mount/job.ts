@@ -1,6 +1,6 @@
 /** What a worker is to do, as the command line left it in the state directory. */
-import { copyFile, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { copyFile, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import type { MountConfig } from './config.ts';
 import { EXIT, MountError, systemCode } from './errors.ts';
 
@@ -30,6 +30,15 @@ export async function writeJob(job: MountJob): Promise<string> {
     throw new MountError(`${path} cannot be written (${systemCode(error) ?? 'unknown reason'}).`, EXIT.failure, error);
   }
   return path;
+}
+
+/** Of a mount that did not come about: nothing of it stays, unless the state directory holds more than the job. */
+export async function withdrawJob({ config: { stateDirectory } }: MountJob): Promise<void> {
+  const path = jobPath(stateDirectory);
+  const others = (await readdir(stateDirectory)).filter((name) => name !== basename(path));
+  if (others.length > 0) return;
+  await rm(path, { force: true });
+  await rmdir(stateDirectory);
 }
 
 export function jobPath(stateDirectory: string): string {

@@ -29,9 +29,11 @@ async function run(...argv: string[]): Promise<{ exitCode: number; out: string; 
   return { exitCode, out: out.join('\n'), notes: notes.join('\n') };
 }
 
+const COMMANDS = 'mount, umount, unmount, restart, status, pending, recover, fsck, help';
+
 describe('wrong usage is one sentence and exit status 2', () => {
   it.each([
-    [[], 'No command was given: mount, umount, status or help; see tsfs --help.'],
+    [[], `No command was given: ${COMMANDS}; see tsfs --help.`],
     [['statsu'], 'There is no command statsu; did you mean status?'],
     [['umoutn', '/mnt'], 'There is no command umoutn; did you mean umount?'],
     [['moutn', 'photos', '/mnt'], 'There is no command moutn; did you mean mount?'],

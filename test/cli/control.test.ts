@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, link, mkdir, mkdtemp, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { createConnection, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -10,6 +10,7 @@ import {
   callControl,
   isServed,
   NoDaemonError,
+  prepareControl,
   serveControl,
 } from '../../src/mount/control.ts';
 import { MountError } from '../../src/mount/errors.ts';
@@ -114,6 +115,22 @@ describe('the server', () => {
     await serve();
     await expect(isServed(path)).resolves.toBe(true);
     await expect(serveControl(path, HANDLERS, silentLogger)).rejects.toThrow('Another tsfs daemon');
+  });
+
+  it('clears sockets away that nobody listens to, unless they are young', async () => {
+    await serve();
+    const run = dirname(path);
+    const paths = ['old', 'young', 'served'].map((name) => join(run, `${name}.sock`));
+    const others = await Promise.all(paths.map((each) => serveControl(each, HANDLERS, silentLogger)));
+    const minuteAgo = new Date(Date.now() - 120_000);
+    // What a daemon leaves that is killed: the name, and nobody behind it.
+    for (const each of paths.slice(0, 2)) await link(each, `${each}.kept`);
+    for (const each of others.slice(0, 2)) await each.close();
+    for (const each of paths.slice(0, 2)) await rename(`${each}.kept`, each);
+    for (const each of [paths[0], paths[2]]) await utimes(each as string, minuteAgo, minuteAgo);
+    await prepareControl(join(run, 'new.sock'));
+    expect((await readdir(run)).sort()).toEqual(['photos.sock', 'served.sock', 'young.sock']);
+    await others[2]?.close();
   });
 
   it('answers nonsense with an error, and bounds what it reads', async () => {

@@ -1,12 +1,15 @@
 /** What programs see when the store fails, and what becomes of their files. */
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import type { MountStatus } from '../../src/mount/status.ts';
+import { testServer } from '../support/buckets.ts';
 import type { Effect, Fault } from '../support/faults.ts';
 import { eventually, startServer, type TestServer } from './harness.ts';
 import { runProgram } from './syscalls.ts';
@@ -205,6 +208,22 @@ test('a caller that catches a signal goes on', async () => {
   }
   expect(await status).toBe(0);
   expect(await server.bucket.text('n')).toBe('x\n');
+});
+
+test('a mount that does not come about leaves no state behind', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'tsfs-no-mount-'));
+  const { endpoint, accessKeyId, secretAccessKey } = testServer();
+  const place = (name: string) => join(directory, name);
+  await mkdir(place('mnt'));
+  const options = `url=${endpoint},use_path_request_style,state_dir=${place('state')},logfile=${place('log')}`;
+  const env = { ...process.env, AWSACCESSKEYID: accessKeyId, AWSSECRETACCESSKEY: secretAccessKey };
+  const command = [CLI, 'mount', 'no-such-bucket', place('mnt'), '-o', options];
+  const failure = promisify(execFile)(process.execPath, command, { env, timeout: 60_000 });
+  await expect(failure).rejects.toMatchObject({ stderr: expect.stringContaining('There is no bucket no-such-bucket') });
+  expect(await readdir(place('state'))).toEqual([]);
+  // But for what it said.
+  expect(await readFile(place('log'), 'utf8')).toContain('There is no bucket');
+  await rm(directory, { recursive: true });
 });
 
 test('what a store refuses is told apart', async () => {
