@@ -264,7 +264,6 @@ export class Committer {
       sizeBytes,
       attributes: tree.objectAttributes(changed, key),
       exclusive: file.exclusive,
-      md5: undefined,
       base: baseOf(key, row, staging),
       expecting: (etag) => staging.noteUploading(etag),
       prepare: (offset, lengthBytes) => this.#parts.contents.fill(file, staging.missing(offset, lengthBytes)),

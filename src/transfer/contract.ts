@@ -59,8 +59,6 @@ export interface UploadJob {
   readonly attributes: ObjectAttributes;
   /** Create only (O_EXCL): fails with `PreconditionFailed` when the key exists, where the store can. */
   readonly exclusive: boolean;
-  /** Hex MD5 of the whole content, when the caller has it. */
-  readonly md5: string | undefined;
   /**
    * The version in the bucket whose bytes the file repeats outside of `changed`; absent: everything is new. Parts without a
    * change are copied on the server.
@@ -86,10 +84,10 @@ export interface Uploader {
   upload(job: UploadJob): Promise<UploadResult>;
   /**
    * Whether the file's bytes are those that the ETag names: an MD5, or the multipart form that this uploader's own part size gives.
-   * False when the ETag cannot tell. Reads the file in pieces without blocking the JavaScript thread for long.
+   * False when the ETag cannot tell. Reads and hashes the file in another thread.
    */
   matches(fd: number, sizeBytes: number, etag: string): Promise<boolean>;
-  /** Hex MD5 of a file, read in pieces without blocking the JavaScript thread for long. */
+  /** Hex MD5 of a file, read and hashed in another thread. */
   digest(fd: number, sizeBytes: number): Promise<string>;
 }
 

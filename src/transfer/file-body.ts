@@ -2,63 +2,91 @@
 import { createHash } from 'node:crypto';
 import { read } from 'node:fs';
 import { promisify } from 'node:util';
-import { type BodySource, StoreError } from '../store/contract.ts';
+import { Semaphore } from '../base/semaphore.ts';
+import type { BodySource } from '../store/contract.ts';
+import { Digester, type FileRange, fileTooShort } from './digester.ts';
 import { md5Base64 } from './etag.ts';
+import { PartMemory } from './part-memory.ts';
 
 const readAt = promisify(read);
 
+const MIB = 1024 * 1024;
+/** Bodies in memory, over all uploads; and memory kept between them. */
+const MEMORY_LIMIT_BYTES = 64 * MIB;
 /** Small enough that hashing a piece does not hold up the JavaScript thread (about 0.4 ms). */
 const PIECE_BYTES = 256 * 1024;
-/** Bodies up to this size are sent from one buffer, read and hashed once. */
-export const BUFFERED_BODY_BYTES = 8 * 1024 * 1024;
-
-export interface FileRange {
-  readonly fd: number;
-  readonly offset: number;
-  readonly lengthBytes: number;
-}
-
-/** The pieces of the range; every piece has a buffer of its own. */
-export async function* readPieces(range: FileRange, pieceBytes = PIECE_BYTES): AsyncGenerator<Uint8Array> {
-  const end = range.offset + range.lengthBytes;
-  for (let position = range.offset; position < end; ) {
-    const buffer = Buffer.allocUnsafeSlow(Math.min(pieceBytes, end - position));
-    const { bytesRead } = await readAt(range.fd, buffer, 0, buffer.length, position);
-    if (bytesRead === 0) throw new StoreError('InvalidRequest', 'the file became shorter while it was uploaded');
-    position += bytesRead;
-    yield buffer.subarray(0, bytesRead);
-  }
-}
-
-/** Hex MD5 of the range. */
-export async function digestRange(range: FileRange): Promise<string> {
-  const hash = createHash('md5');
-  for await (const piece of readPieces(range)) hash.update(piece);
-  return hash.digest('hex');
-}
+/** Bodies up to this size are hashed in pieces on the JavaScript thread: sooner than another thread has started. */
+const SMALL_BYTES = 8 * MIB;
+/** Bodies up to this size are sent from memory, as the parts of nearly all files are. */
+const BUFFERED_BYTES = 16 * MIB;
+/** What a body that is streamed from its file holds in memory, about. */
+const STREAM_BYTES = MIB;
 
 export interface FileBody extends BodySource {
   readonly md5Hex: string;
 }
 
-/**
- * A body with its MD5. A known MD5 saves hashing. Large ranges are read twice, for the digest and for each attempt: the second time
- * they come from the page cache, and memory stays small.
- */
-export async function fileBody(range: FileRange, knownMd5?: string): Promise<FileBody> {
-  const sizeBytes = range.lengthBytes;
-  if (sizeBytes > BUFFERED_BODY_BYTES) {
-    const md5Hex = knownMd5 ?? (await digestRange(range));
-    return { sizeBytes, md5Hex, md5: md5Base64(md5Hex), open: () => readPieces(range) };
+/** Makes bodies, and bounds the memory that all of them take. */
+export class Bodies {
+  readonly #admission = new Semaphore(MEMORY_LIMIT_BYTES);
+  readonly #memory = new PartMemory(MEMORY_LIMIT_BYTES);
+  readonly #digester = new Digester(() => this.#memory.clear());
+
+  /** Hex MD5 of a range of any size. */
+  digest(range: FileRange): Promise<string> {
+    return this.#digester.digest(range);
   }
-  const bytes = Buffer.allocUnsafeSlow(sizeBytes);
+
+  /** Waits for memory, and lends a body: nobody may read it once `send` has resolved. */
+  use<T>(range: FileRange, signal: AbortSignal | undefined, send: (body: FileBody) => Promise<T>): Promise<T> {
+    const sizeBytes = range.lengthBytes;
+    const heldBytes = sizeBytes <= BUFFERED_BYTES ? sizeBytes : STREAM_BYTES;
+    return this.#admission.run(() => this.#lend(range, send), heldBytes, signal);
+  }
+
+  async #lend<T>(range: FileRange, send: (body: FileBody) => Promise<T>): Promise<T> {
+    if (range.lengthBytes <= SMALL_BYTES) return send(await smallBody(range));
+    if (range.lengthBytes > BUFFERED_BYTES) return send(await this.#streamedBody(range));
+    const memory = this.#memory.take(range.lengthBytes);
+    const md5Hex = await this.#digester.digest(range, memory);
+    const bytes = new Uint8Array(memory, 0, range.lengthBytes);
+    const result = await send(bodyOf(range, md5Hex, () => bytes));
+    // Not after a failure: a connection that is about to be closed may still send from it.
+    this.#memory.give(memory);
+    return result;
+  }
+
+  /** Read twice, for the digest and for each attempt: the second time it comes from the page cache, and memory stays small. */
+  async #streamedBody(range: FileRange): Promise<FileBody> {
+    return bodyOf(range, await this.#digester.digest(range), () => readPieces(range));
+  }
+}
+
+function bodyOf({ lengthBytes }: FileRange, md5Hex: string, open: BodySource['open']): FileBody {
+  return { sizeBytes: lengthBytes, md5Hex, md5: md5Base64(md5Hex), open };
+}
+
+async function smallBody(range: FileRange): Promise<FileBody> {
+  const bytes = Buffer.allocUnsafeSlow(range.lengthBytes);
   const hash = createHash('md5');
-  let filled = 0;
-  for await (const piece of readPieces(range)) {
-    bytes.set(piece, filled);
-    filled += piece.length;
-    if (knownMd5 === undefined) hash.update(piece);
+  for (let done = 0; done < bytes.length; ) {
+    const wantedBytes = Math.min(PIECE_BYTES, bytes.length - done);
+    const { bytesRead } = await readAt(range.fd, bytes, done, wantedBytes, range.offset + done);
+    if (bytesRead === 0) throw fileTooShort();
+    hash.update(bytes.subarray(done, done + bytesRead));
+    done += bytesRead;
   }
-  const md5Hex = knownMd5 ?? hash.digest('hex');
-  return { sizeBytes, md5Hex, md5: md5Base64(md5Hex), open: () => bytes };
+  return bodyOf(range, hash.digest('hex'), () => bytes);
+}
+
+/** Every piece has a buffer of its own. */
+async function* readPieces({ fd, offset, lengthBytes }: FileRange): AsyncGenerator<Uint8Array> {
+  const end = offset + lengthBytes;
+  for (let position = offset; position < end; ) {
+    const buffer = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, end - position));
+    const { bytesRead } = await readAt(fd, buffer, 0, buffer.length, position);
+    if (bytesRead === 0) throw fileTooShort();
+    position += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
 }

@@ -13,15 +13,11 @@ import {
 import { multipartEtag } from '../store/etag.ts';
 import type { Uploader, UploadJob, UploadResult } from './contract.ts';
 import { looksLikeMd5 } from './etag.ts';
-import { BUFFERED_BODY_BYTES, digestRange, type FileBody, fileBody } from './file-body.ts';
+import { Bodies, type FileBody } from './file-body.ts';
 import { runMultipart } from './multipart.ts';
 import { type Part, planPatch, planUpload } from './parts.ts';
 
 const MIB = 1024 * 1024;
-/** Bodies in memory, over all uploads. */
-const MEMORY_LIMIT_BYTES = 64 * MIB;
-/** What a body that is streamed from its file holds in memory, about. */
-const STREAM_BYTES = MIB;
 
 export interface UploaderOptions {
   readonly store: ObjectStore;
@@ -46,7 +42,7 @@ class StagedUploader implements Uploader {
   readonly #partSizeBytes: number;
   readonly #thresholdBytes: number;
   readonly #slots: Semaphore;
-  readonly #memory = new Semaphore(MEMORY_LIMIT_BYTES);
+  readonly #bodies = new Bodies();
   /** False once the store refused to copy a part. */
   #canCopyParts = true;
   /** False once an object came back intact under an ETag that is not its MD5 (SSE-KMS). */
@@ -80,34 +76,28 @@ class StagedUploader implements Uploader {
     const parts = planUpload(sizeBytes, this.#partSizeBytes);
     if (!etag.endsWith(`-${parts.length}`)) return false;
     const digests: string[] = [];
-    for (const { offset, lengthBytes } of parts) digests.push(await digestRange({ fd, offset, lengthBytes }));
+    for (const { offset, lengthBytes } of parts) digests.push(await this.#bodies.digest({ fd, offset, lengthBytes }));
     return multipartEtag(digests) === etag.toLowerCase();
   }
 
   digest(fd: number, sizeBytes: number): Promise<string> {
-    return digestRange({ fd, offset: 0, lengthBytes: sizeBytes });
+    return this.#bodies.digest({ fd, offset: 0, lengthBytes: sizeBytes });
   }
 
   async #putWhole(job: UploadJob): Promise<UploadResult> {
     const { fd, sizeBytes } = job;
+    const range = { fd, offset: 0, lengthBytes: sizeBytes };
     await job.prepare(0, sizeBytes);
-    return this.#withMemory(sizeBytes, job.signal, async () => {
-      const body = await fileBody({ fd, offset: 0, lengthBytes: sizeBytes }, job.md5);
-      try {
-        return await this.#put(job, body, putRequest(job));
-      } catch (error) {
-        if (!isStoreError(error, 'Corrupt')) throw error;
-        this.#log.warn({ key: job.key }, 'an upload arrived damaged; it is sent again');
-        // Hashed anew, and no longer exclusive: the damaged object is ours.
-        const { ifNoneMatch: _, ...request } = putRequest(job);
-        const isOurs = error instanceof DamagedError;
-        return await this.#put(
-          job,
-          await fileBody({ fd, offset: 0, lengthBytes: sizeBytes }),
-          isOurs ? request : putRequest(job),
-        );
-      }
-    });
+    try {
+      return await this.#bodies.use(range, job.signal, (body) => this.#put(job, body, putRequest(job)));
+    } catch (error) {
+      if (!isStoreError(error, 'Corrupt')) throw error;
+      this.#log.warn({ key: job.key }, 'an upload arrived damaged; it is sent again');
+      // Read and hashed anew, and no longer exclusive: the damaged object is ours.
+      const { ifNoneMatch: _, ...request } = putRequest(job);
+      const isOurs = error instanceof DamagedError;
+      return this.#bodies.use(range, job.signal, (body) => this.#put(job, body, isOurs ? request : putRequest(job)));
+    }
   }
 
   async #put(job: UploadJob, body: FileBody, request: PutRequest): Promise<UploadResult> {
@@ -166,8 +156,7 @@ class StagedUploader implements Uploader {
   async #sendPart(job: UploadJob, upload: MultipartUpload, part: Part, signal: AbortSignal): Promise<PartResult> {
     const { offset, lengthBytes } = part;
     await job.prepare(offset, lengthBytes);
-    return this.#withMemory(lengthBytes, signal, async () => {
-      const body = await fileBody({ fd: job.fd, offset, lengthBytes });
+    return this.#bodies.use({ fd: job.fd, offset, lengthBytes }, signal, async (body) => {
       const send = () => this.#store.uploadPart(upload, part.partNumber, body, { signal });
       const result = await send();
       if (!this.#isDamaged(result.etag, body)) return result;
@@ -212,10 +201,6 @@ class StagedUploader implements Uploader {
       throw error;
     });
     if (head !== undefined) throw new StoreError('PreconditionFailed', 'the object exists');
-  }
-
-  #withMemory<T>(bodyBytes: number, signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
-    return this.#memory.run(task, bodyBytes > BUFFERED_BODY_BYTES ? STREAM_BYTES : bodyBytes, signal);
   }
 }
 

@@ -39,7 +39,6 @@ function job(bytes: Uint8Array, base?: UploadJob['base']): UploadJob {
   const rest = {
     attributes: PLAIN,
     exclusive: false,
-    md5: undefined,
     base,
     expecting: () => {},
     prepare: async () => {},

@@ -43,7 +43,6 @@ async function jobFor(bytes: Uint8Array, change: Partial<UploadJob> = {}): Promi
     sizeBytes: bytes.length,
     attributes: PLAIN,
     exclusive: false,
-    md5: undefined,
     base: undefined,
     expecting: () => {},
     prepare: async () => {},

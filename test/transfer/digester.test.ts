@@ -1,0 +1,80 @@
+import { createHash } from 'node:crypto';
+import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Digester } from '../../src/transfer/digester.ts';
+import { PartMemory } from '../../src/transfer/part-memory.ts';
+import { pattern } from '../cache/support.ts';
+
+const KIB = 1024;
+
+let directory: string;
+let file: FileHandle;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'tsfs-digester-test-'));
+  file = await open(join(directory, 'file'), 'w+');
+});
+
+afterEach(async () => {
+  await file.close();
+  await rm(directory, { recursive: true });
+});
+
+const md5 = (bytes: Uint8Array) => createHash('md5').update(bytes).digest('hex');
+
+test('digests of ranges, and their bytes', async () => {
+  const bytes = pattern(700 * KIB);
+  await file.write(bytes);
+  const digester = new Digester();
+  const memory = new SharedArrayBuffer(512 * KIB);
+  const ranges = [
+    [0, bytes.length],
+    [5, 300 * KIB],
+    [700 * KIB - 1, 1],
+    [100, 0],
+  ] as const;
+  const digests = await Promise.all(
+    ranges.map(([offset, lengthBytes]) => digester.digest({ fd: file.fd, offset, lengthBytes })),
+  );
+  expect(digests).toEqual(ranges.map(([offset, length]) => md5(bytes.subarray(offset, offset + length))));
+  const digest = await digester.digest({ fd: file.fd, offset: 7, lengthBytes: 400 * KIB }, memory);
+  expect(digest).toBe(md5(bytes.subarray(7, 7 + 400 * KIB)));
+  expect(Buffer.from(memory, 0, 400 * KIB).equals(bytes.subarray(7, 7 + 400 * KIB))).toBe(true);
+});
+
+test('a file that ends too early, and one that cannot be read, do not end the thread', async () => {
+  await file.write(pattern(100));
+  const digester = new Digester();
+  const tooMuch = digester.digest({ fd: file.fd, offset: 50, lengthBytes: 51 });
+  await expect(tooMuch).rejects.toMatchObject({ kind: 'InvalidRequest' });
+  const folder = await open(directory);
+  const unreadable = digester.digest({ fd: folder.fd, offset: 0, lengthBytes: 1 });
+  await expect(unreadable).rejects.toMatchObject({ code: 'EISDIR' });
+  await folder.close();
+  expect(await digester.digest({ fd: file.fd, offset: 0, lengthBytes: 0 })).toBe(md5(Buffer.alloc(0)));
+});
+
+test('memory is used again where it fits, within the limit', () => {
+  const memory = new PartMemory(100);
+  const [small, large] = [memory.take(10), memory.take(60)];
+  memory.give(small);
+  memory.give(large);
+  expect(memory.take(4)).not.toBe(small);
+  expect(memory.take(8)).toBe(small);
+  expect(memory.take(61)).not.toBe(large);
+  expect(memory.take(41)).toBe(large);
+});
+
+test('memory beyond the limit is not kept', () => {
+  const memory = new PartMemory(100);
+  const [first, second] = [memory.take(60), memory.take(60)];
+  memory.give(first);
+  memory.give(second);
+  expect(memory.take(60)).toBe(first);
+  expect(memory.take(60)).not.toBe(second);
+  memory.give(first);
+  memory.clear();
+  expect(memory.take(60)).not.toBe(first);
+});
