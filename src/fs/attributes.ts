@@ -132,12 +132,14 @@ export class AttributeChanges {
       const attributes = tree.objectAttributes(row, key);
       if (row.kind === 'directory') {
         const { etag } = await context.store.put(key, EMPTY_BODY, { attributes });
-        return { etag, marker: row.marker ?? '', lastModifiedMs: undefined, validatedAtMs: context.clock.stampMs() };
+        const marker = row.marker ?? '';
+        return { etag, marker, lastModifiedMs: undefined, complete: true, validatedAtMs: context.clock.stampMs() };
       }
       if (row.etag === undefined) return {};
       const object = { etag: row.etag, sizeBytes: row.sizeBytes };
       const { etag, lastModifiedMs } = await context.mover.copy(key, key, object, attributes);
-      return { etag, lastModifiedMs, validatedAtMs: context.clock.stampMs() };
+      // A listing that was faster may have put them in question: all of them were written just now.
+      return { etag, lastModifiedMs, complete: true, validatedAtMs: context.clock.stampMs() };
     });
   }
 

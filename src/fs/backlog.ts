@@ -47,6 +47,7 @@ class Pursuit {
   settle(): Promise<void> {
     const { promise } = this.#attempt;
     this.#wake();
+    this.#context.mover.hurryDeletes();
     return promise;
   }
 

@@ -274,6 +274,7 @@ export class Committer {
   /** Rewriting a file with the bytes that it has (a copy job that runs every minute) must not cost an upload. */
   async #isUnchanged(row: NodeRow, staging: Staging): Promise<boolean> {
     if (row.etag === undefined || staging.sizeBytes !== row.sizeBytes || !staging.isComplete) return false;
+    if (staging.dirty.list.length === 0) return true;
     return this.#parts.context.uploader.matches(staging.fd, staging.sizeBytes, row.etag);
   }
 
@@ -286,7 +287,8 @@ export class Committer {
       const key = tree.keyOf(row);
       const object = { etag: row.etag, sizeBytes: row.sizeBytes };
       const result = await mover.copy(key, key, object, tree.objectAttributes(row, key));
-      copied = { etag: result.etag, lastModifiedMs: result.lastModifiedMs, validatedAtMs: clock.stampMs() };
+      const { etag, lastModifiedMs } = result;
+      copied = { etag, lastModifiedMs, complete: true, validatedAtMs: clock.stampMs() };
     }
     if (!staging.noteUploaded(version)) return;
     index.nodes.update(file.id, { ...copied, dirty: false });

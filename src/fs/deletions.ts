@@ -64,7 +64,7 @@ export class Deletions {
     // No fsync: as with any unlink(2), a crash of the machine may bring the name back.
     const intent = journal.begin({ kind: 'delete', key, etag });
     faultPoint('burst.begun');
-    void this.#pursue(intent, deleted, () => undefined).then(() => this.#slots.release());
+    void this.#pursue(intent, deleted, true, () => undefined).then(() => this.#slots.release());
   }
 
   /**
@@ -74,7 +74,7 @@ export class Deletions {
   async finish(intent: number, moved: DeletedName): Promise<void> {
     const { promise, reject } = Promise.withResolvers<never>();
     promise.catch(() => undefined); // Nobody waits for it any more when it comes later.
-    void this.#pursue(intent, moved, reject);
+    void this.#pursue(intent, moved, false, reject);
     // What fails for now goes on in the background.
     await Promise.race([this.#backlog.settle(intent).catch(() => undefined), promise]);
   }
@@ -83,6 +83,7 @@ export class Deletions {
   #pursue(
     intent: number,
     { key, etag, parent, name }: DeletedName,
+    isPatient: boolean,
     onRefusal: (error: unknown) => void,
   ): Promise<void> {
     const { mover, beliefs } = this.#context;
@@ -91,7 +92,7 @@ export class Deletions {
       attempts += 1;
       try {
         // Later attempts: somebody else may have written to the key meanwhile.
-        await (attempts === 1 ? mover.delete(key) : mover.deleteVersion(key, etag));
+        await (attempts === 1 ? mover.delete(key, isPatient) : mover.deleteVersion(key, etag));
       } catch (error) {
         if (isRefusal(error)) onRefusal(error);
         throw error;

@@ -4,7 +4,7 @@
  */
 import type { Extent } from '../base/extents.ts';
 import type { ContentId } from '../base/ids.ts';
-import type { Slice } from '../cache/contract.ts';
+import type { FileSlice, Slice } from '../cache/contract.ts';
 import type { ObjectAttributes, ObjectHead } from '../store/contract.ts';
 
 /** One object version to read. */
@@ -31,6 +31,9 @@ export interface ContentReader {
   /** Resolves when the whole object is in the cache and compared with its MD5 if it has one, true, or cannot be kept there, false. */
   fetchAll(signal?: AbortSignal): Promise<boolean>;
   readonly isComplete: boolean;
+  /** As of `CachedContent`, once a comparison that is under way is over. */
+  whole(mayBeUnchecked: boolean): Promise<FileSlice | undefined>;
+  moveOut(path: string, fd: number): Promise<boolean>;
   /** Ends read-ahead; reads under way finish. */
   close(): void;
 }
@@ -99,8 +102,10 @@ export interface Mover {
     object: { readonly etag: string; readonly sizeBytes: number },
     attributes: ObjectAttributes | undefined,
   ): Promise<UploadResult>;
-  /** Deletes one key. Calls within a few milliseconds share one batch request. */
-  delete(key: string): Promise<void>;
+  /** Deletes one key. Calls within a few milliseconds share one batch request; within more of them where nobody waits (`isPatient`). */
+  delete(key: string, isPatient?: boolean): Promise<void>;
+  /** Somebody waits now. */
+  hurryDeletes(): void;
   /** The same, of one version: what was put under the key since then stays. `etag` undefined: whatever is there. */
   deleteVersion(key: string, etag: string | undefined): Promise<void>;
   /**

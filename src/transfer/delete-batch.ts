@@ -2,6 +2,8 @@ import { Semaphore } from '../base/semaphore.ts';
 import { isStoreError, type ObjectStore } from '../store/contract.ts';
 
 const WINDOW_MS = 3;
+/** Where nobody waits for it, a request that holds more is worth more than an early one. */
+const PATIENT_WINDOW_MS = 50;
 /** S3's bound of one DeleteObjects request. */
 export const BATCH_KEYS = 1000;
 const PARALLEL = 8;
@@ -14,12 +16,13 @@ interface Waiter {
   readonly reject: (error: unknown) => void;
 }
 
-/** Deletes that come within a few milliseconds share one request. */
+/** Deletes that come within a few milliseconds share one request, and more of them where nobody waits. */
 export class DeleteBatcher {
   readonly #store: ObjectStore;
   readonly #slots = new Semaphore(PARALLEL);
   #waiters: Waiter[] = [];
   #timer: NodeJS.Timeout | undefined;
+  #isPatient = false;
   #batches = 0;
   /** False once the store refused a batch. */
   #canBatch = true;
@@ -28,18 +31,34 @@ export class DeleteBatcher {
     this.#store = store;
   }
 
-  /** Rejects with the StoreError of this key. */
-  delete(key: string): Promise<void> {
+  /** Rejects with the StoreError of this key. `isPatient`: whoever asked does not wait. */
+  delete(key: string, isPatient = false): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ key, resolve, reject });
       if (this.#waiters.length >= BATCH_KEYS) this.#flush();
-      else this.#timer ??= setTimeout(() => this.#flush(), WINDOW_MS);
+      else this.#flushSoon(isPatient);
     });
+  }
+
+  /** Somebody waits now for what was asked for with patience. */
+  hurry(): void {
+    if (this.#isPatient && this.#timer !== undefined) this.#flushSoon(false);
+  }
+
+  #flushSoon(isPatient: boolean): void {
+    if (this.#isPatient && !isPatient) {
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+    }
+    if (this.#timer !== undefined) return;
+    this.#isPatient = isPatient;
+    this.#timer = setTimeout(() => this.#flush(), isPatient ? PATIENT_WINDOW_MS : WINDOW_MS);
   }
 
   #flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#isPatient = false;
     if (this.#batches >= BATCHES_PARALLEL && this.#waiters.length < BATCH_KEYS) return;
     const waiters = this.#waiters;
     this.#waiters = [];

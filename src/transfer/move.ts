@@ -60,8 +60,12 @@ class ServerSideMover implements Mover {
     return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, multipart: false };
   }
 
-  delete(key: string): Promise<void> {
-    return this.#deletes.delete(key);
+  delete(key: string, isPatient = false): Promise<void> {
+    return this.#deletes.delete(key, isPatient);
+  }
+
+  hurryDeletes(): void {
+    this.#deletes.hurry();
   }
 
   deleteVersion(key: string, etag: string | undefined): Promise<void> {
