@@ -38,20 +38,14 @@ const STORE_ERRNO: Record<StoreErrorKind, ErrnoName> = {
   InvalidRequest: 'EINVAL',
 };
 
+/** The store did not answer, or only that it cannot now. */
+export function isSilence(error: unknown): boolean {
+  return isStoreError(error, 'Throttled', 'Unavailable', 'Timeout', 'Transport', 'Away');
+}
+
 /** Store errors that say nothing about the object, only that the store cannot be asked now. */
 export function isOutage(error: unknown): boolean {
-  return isStoreError(
-    error,
-    'Throttled',
-    'Unavailable',
-    'Timeout',
-    'Transport',
-    'Away',
-    'ClockSkew',
-    'BadCredentials',
-    'AccessDenied',
-    'NoSuchBucket',
-  );
+  return isSilence(error) || isStoreError(error, 'ClockSkew', 'BadCredentials', 'AccessDenied', 'NoSuchBucket');
 }
 
 /** The store will not do it, however often it is asked. */

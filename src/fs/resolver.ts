@@ -9,7 +9,7 @@ import type { NodeFields, NodeRow } from '../index/contract.ts';
 import { isStoreError, type ObjectHead } from '../store/contract.ts';
 import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
-import { FsError, isOutage } from './errors.ts';
+import { FsError, isOutage, isSilence } from './errors.ts';
 import type { Lister } from './lister.ts';
 import { decodeAttributes } from './metadata.ts';
 import { NOTHING_KNOWN } from './new-node.ts';
@@ -169,15 +169,24 @@ export class Resolver {
     try {
       await this.#asking.run(`${directory.id}/${name}`, () => this.#askBucket(directory, name, row));
     } catch (error) {
-      if (row === undefined || !isOutage(error)) throw error;
+      const isKnown = row === undefined ? isSilence(error) && this.#mayBeMade(directory) : isOutage(error);
+      if (!isKnown) throw error;
       this.#context.log.debug({ error: String(error), name }, 'the bucket cannot be asked: serving what is remembered');
-      return { row, remainingMs: OUTAGE_BELIEF_MS };
+      return row && { row, remainingMs: OUTAGE_BELIEF_MS };
     }
     const current = this.#context.index.nodes.child(directory.id, name);
     if (current === undefined) return undefined;
     // Asked just now, so this is never 0, however long the answer took.
     const remainingMs = Math.max(1, this.#context.beliefs.remainingMs(current));
     return current.complete ? { row: current, remainingMs } : await this.#withAttributes(current, remainingMs);
+  }
+
+  /**
+   * With local durability files are made while the store is away: where the directory was listed, what it did not have is missing. Whether it is,
+   * the upload finds out.
+   */
+  #mayBeMade(directory: NodeRow): boolean {
+    return this.#context.options.durability === 'local' && directory.listedAtMs > 0;
   }
 
   async #askBucket(directory: NodeRow, name: string, row: NodeRow | undefined): Promise<void> {

@@ -99,6 +99,51 @@ test('an error behind status 200: a rename fails, and nothing is lost', async ()
   expect(await server.bucket.keys()).toEqual(['g']);
 });
 
+describe('durability=local: files that are made while the store is away', () => {
+  const OPTIONS = ['durability=local', 'retries=0', 'connect_timeout=1', 'stat_cache_expire=1'];
+
+  async function startListed(): Promise<TestServer> {
+    const server = await startServer({ options: OPTIONS });
+    await server.bucket.put('dir/known', 'content');
+    await readdir(server.path('dir'));
+    // Nothing is believed any more.
+    await sleep(1500);
+    await server.proxy.refuse();
+    return server;
+  }
+
+  test('come to the bucket when it is back', async () => {
+    const server = await startListed();
+    await expect(stat(server.path('dir', 'new'))).rejects.toEqual(failingWith('ENOENT'));
+    await writeFile(server.path('dir', 'new'), 'content');
+    await writeFile(server.path('dir', 'other'), 'content', { flag: 'wx' });
+    await rename(server.path('dir', 'other'), server.path('dir', 'renamed')).catch((error) =>
+      expect(error).toEqual(failingWith('EIO')),
+    );
+    expect(await readFile(server.path('dir', 'new'), 'utf8')).toBe('content');
+    expect((await readdir(server.path('dir'))).length).toBe(3);
+    await server.proxy.accept();
+    await eventually(async () => expect((await server.bucket.keys('dir/')).length).toBe(3), ARRIVAL_LIMIT_MS);
+    expect(await server.bucket.text('dir/new')).toBe('content');
+    await server.umount();
+  });
+
+  test('with O_EXCL never replace what another server made, and are kept, also after a crash', async () => {
+    const server = await startListed();
+    const names = ['before', 'after'];
+    for (const name of names) await writeFile(server.path('dir', name), `ours ${name}`, { flag: 'wx' });
+    await server.bucket.put('dir/before', 'theirs');
+    await server.proxy.accept();
+    await eventually(
+      async () => expect(await readFile(server.path('dir', 'before'), 'utf8')).toBe('theirs'),
+      ARRIVAL_LIMIT_MS,
+    );
+    expect(await server.bucket.text('dir/before')).toBe('theirs');
+    await eventually(async () => expect(await server.bucket.text('dir/after')).toBe('ours after'), ARRIVAL_LIMIT_MS);
+    await server.umount();
+  });
+});
+
 test('an answer that is lost: the upload is repeated, also one that only creates', async () => {
   const server = await startServer();
   server.proxy.addFault({ effect: { type: 'loseAnswer' }, operations: ['PUT'], times: 1 });
@@ -145,16 +190,16 @@ describe('a store that takes requests and never answers', () => {
   test('every call ends; nobody waits for long; on return everything goes on', { timeout: 120_000 }, async () => {
     const server = await startServer({ options: [...OPTIONS, 'durability=local'] });
     await server.bucket.put('known', 'content');
+    await server.bucket.put('unlisted/file', 'content');
     await readFile(server.path('known'));
     await readdir(server.dir);
     // What was listed just now is wholly known.
     await sleep(1500);
     server.proxy.addFault(SILENT);
     const calls: [string, () => Promise<unknown>][] = [
-      ['stat', () => stat(server.path('unknown'))],
       ['mkdir', () => mkdir(server.path('directory'))],
       ['rename', () => rename(server.path('known'), server.path('other'))],
-      ['create', () => writeFile(server.path('new'), 'content', { flag: 'wx' })],
+      ['create where nobody looked', () => writeFile(server.path('unlisted', 'new'), 'content', { flag: 'wx' })],
     ];
     for (const [name, call] of calls) {
       await expect(call(), name).rejects.toMatchObject({ code: expect.stringMatching(/^(EIO|ETIMEDOUT)$/) });
@@ -164,7 +209,7 @@ describe('a store that takes requests and never answers', () => {
     });
     server.resetRequests();
     expect(await readFile(server.path('known'), 'utf8')).toBe('content');
-    expect(await readdir(server.dir)).toEqual(['known']);
+    expect(await readdir(server.dir)).toEqual(['known', 'unlisted']);
     await writeFile(server.path('known'), 'changed');
     expect(await readFile(server.path('known'), 'utf8')).toBe('changed');
     // Only the look whether the store is back.
@@ -174,7 +219,7 @@ describe('a store that takes requests and never answers', () => {
     expect((await storeOf(server)).health.state).not.toBe('away');
     expect(server.log).toContain('the store does not answer');
     expect(server.log).toContain('the store answers again');
-    await writeFile(server.path('new'), 'content');
+    await writeFile(server.path('unlisted', 'new'), 'content');
   });
 
   test('who waits can be interrupted, and killed', async () => {
