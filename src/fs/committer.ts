@@ -116,17 +116,22 @@ export class Committer {
       });
       context.views.invalidateNode(file.id, 0, 0);
     } catch (error) {
-      if (file.exclusive && isStoreError(error, 'PreconditionFailed')) this.#giveWay(row);
+      if (staging.isExclusive && isStoreError(error, 'PreconditionFailed')) await this.#giveWay(file, row);
       await context.journal.noteFailure(file.id, String(error));
       context.log.error({ name: row.name, error: String(error) }, 'upload failed; the content is kept in the journal');
       throw error;
     }
   }
 
-  /** The name belongs to the file of another server; this one goes with its descriptors, as if it were unlinked. */
-  #giveWay(row: NodeRow): never {
+  /**
+   * The name belongs to the file of another server; this one goes with its descriptors, as if it were unlinked. What was promised to somebody, or
+   * nobody hears of, is kept.
+   */
+  async #giveWay(file: OpenFile, row: NodeRow): Promise<never> {
     const { context, retirement } = this.#parts;
-    context.log.warn({ name: row.name }, 'another server made this file meanwhile, and O_EXCL forbids to replace it');
+    const reason = 'another server made this file meanwhile, and O_EXCL forbids to replace it';
+    if (file.writers === 0 || context.options.durability === 'local') await context.journal.keepCopy(row.id, reason);
+    else context.log.warn({ name: row.name }, reason);
     if (row.parent !== undefined) context.notifier.invalidateEntry(row.parent, row.name);
     retirement.retire(row);
     throw new FsError('EEXIST', 'another server made this file meanwhile');
@@ -184,7 +189,6 @@ export class Committer {
     });
     faultPoint('copy.noted');
     file.noteClean();
-    file.exclusive = false;
     contents.closeReader(file);
     if (keepsStaging) return;
     file.staging = undefined;
@@ -243,7 +247,7 @@ export class Committer {
     if (head?.etag !== expectedEtag || head.etag === row.etag) return;
     const { etag, sizeBytes, lastModifiedMs } = head;
     context.index.nodes.update(file.id, { etag, sizeBytes, lastModifiedMs, content: undefined });
-    file.exclusive = false;
+    staging.noteExclusive(false);
     contents.closeReader(file);
     if (row.content !== undefined) context.cache.remove(row.content);
   }
@@ -263,7 +267,7 @@ export class Committer {
       fd: staging.fd,
       sizeBytes,
       attributes: tree.objectAttributes(changed, key),
-      exclusive: file.exclusive,
+      exclusive: staging.isExclusive,
       base: baseOf(key, row, staging),
       expecting: (etag) => staging.noteUploading(etag),
       prepare: (offset, lengthBytes) => this.#parts.contents.fill(file, staging.missing(offset, lengthBytes)),
@@ -316,7 +320,6 @@ export class Committer {
       return isUploaded;
     });
     faultPoint('upload.noted');
-    file.exclusive = false;
     if (isClean) file.noteClean();
     contents.closeReader(file);
     if (oldContent !== undefined) cache.remove(oldContent);

@@ -5,6 +5,7 @@ import { KeyedLock, SharedLock } from '../base/locks.ts';
 import { Revalidator, type RevalidatorOptions } from '../freshness/revalidator.ts';
 import type { NodeKind, NodeRow } from '../index/contract.ts';
 import { isDamage } from '../index/damage.ts';
+import type { Staging } from '../journal/contract.ts';
 import type {
   AttributeChange,
   AttributesReply,
@@ -331,8 +332,8 @@ export class FileSystem implements Operations {
     const writes = (flags & O_ACCMODE) !== O_RDONLY;
     const file = await this.#openFiles.open(id, writes);
     try {
-      file.exclusive = (flags & O_EXCL) !== 0 && this.#tree.row(id).etag === undefined;
-      await this.#stageNew(file);
+      const staging = await this.#stageNew(file);
+      if ((flags & O_EXCL) !== 0 && this.#tree.row(id).etag === undefined) staging.noteExclusive(true);
       return { entry: this.#fresh(this.#tree.row(id)), open: await this.#openReply(file) };
     } catch (error) {
       this.#openFiles.release(id, writes);
@@ -341,9 +342,9 @@ export class FileSystem implements Operations {
   }
 
   /** A file that was made just now. Where there is no room for what it will hold, its name does not stay. */
-  async #stageNew(file: OpenFile): Promise<void> {
+  async #stageNew(file: OpenFile): Promise<Staging> {
     try {
-      await this.#contents.stage(file);
+      return await this.#contents.stage(file);
     } catch (error) {
       this.#namespace.withdraw(file.id);
       throw error;
@@ -503,7 +504,6 @@ export class FileSystem implements Operations {
     const row = this.#context.index.nodes.get(node);
     if (row === undefined) return;
     const file = await this.#openFiles.open(node, (flags & O_ACCMODE) !== O_RDONLY);
-    file.exclusive = (flags & O_EXCL) !== 0 && row.etag === undefined;
     if (backingId > 0) await this.#contents.inheritBackingFile(file);
   }
 

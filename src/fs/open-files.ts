@@ -28,8 +28,6 @@ export class OpenFile {
   hasNewAttributes = false;
   /** Set while the last user's traces are cleared (staging file to cache); new users wait for it. */
   settling: Promise<void> | undefined;
-  /** Made with O_EXCL and never uploaded: the upload must not replace what another server made meanwhile. */
-  exclusive = false;
 
   constructor(id: NodeId) {
     this.id = id;

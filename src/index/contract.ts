@@ -185,6 +185,8 @@ export interface ContentTable {
 
 /** A staging file: changes of one node that the bucket does not have yet. */
 export interface StagingRow {
+  /** A new file that must not replace an object that somebody else made meanwhile. */
+  readonly isExclusive: boolean;
   readonly node: NodeId;
   /** File name within the staging directory. */
   readonly file: string;

@@ -19,6 +19,7 @@ interface StagingRecord {
   readonly error: string | null;
   readonly durable: string | null;
   readonly expected_etag: string | null;
+  readonly exclusive: number;
 }
 
 interface IntentRecord {
@@ -49,11 +50,11 @@ export class SqlitePending implements PendingTable {
 
   constructor(db: Database) {
     this.#putStaging = db.prepare(`
-      INSERT INTO stagings (node, file, base_size_bytes, created_at_ms, error, durable, expected_etag)
-      VALUES (?, ?, ?, ?, ?, ?, ?)
+      INSERT INTO stagings (node, file, base_size_bytes, created_at_ms, error, durable, expected_etag, exclusive)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?)
       ON CONFLICT (node) DO UPDATE SET file = excluded.file, base_size_bytes = excluded.base_size_bytes,
         created_at_ms = excluded.created_at_ms, error = excluded.error, durable = excluded.durable,
-        expected_etag = excluded.expected_etag`);
+        expected_etag = excluded.expected_etag, exclusive = excluded.exclusive`);
     this.#getStaging = db.prepare('SELECT * FROM stagings WHERE node = ?');
     this.#deleteStaging = db.prepare('DELETE FROM stagings WHERE node = ?');
     this.#stagings = db.prepare('SELECT * FROM stagings WHERE node > ? ORDER BY node LIMIT ?');
@@ -86,7 +87,8 @@ export class SqlitePending implements PendingTable {
   putStaging(row: StagingRow): void {
     const durable = row.durable === undefined ? null : JSON.stringify(row.durable);
     const { node, file, baseSizeBytes, createdAtMs, error = null, expectedEtag = null } = row;
-    this.#putStaging.run(node, file, baseSizeBytes, createdAtMs, error, durable, expectedEtag);
+    const exclusive = Number(row.isExclusive);
+    this.#putStaging.run(node, file, baseSizeBytes, createdAtMs, error, durable, expectedEtag, exclusive);
   }
 
   getStaging(node: NodeId): StagingRow | undefined {
@@ -137,6 +139,7 @@ function toStaging(record: StagingRecord): StagingRow {
     error: record.error ?? undefined,
     durable: record.durable === null ? undefined : (JSON.parse(record.durable) as DurableStaging),
     expectedEtag: record.expected_etag ?? undefined,
+    isExclusive: record.exclusive === 1,
   };
 }
 

@@ -117,7 +117,13 @@ const VERSION_3 = `
 /** Empty but for a moment: see `reserve.ts`. */
 const VERSION_4 = 'CREATE TABLE reserve (bytes BLOB NOT NULL) STRICT;';
 
-export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+/** 0: not known, as of opens that an earlier version noted. */
+const VERSION_5 = 'ALTER TABLE opens ADD COLUMN backing_inode INTEGER NOT NULL DEFAULT 0;';
+
+/** Files that were made with O_EXCL say so until they are in the bucket. */
+const VERSION_6 = 'ALTER TABLE stagings ADD COLUMN exclusive INTEGER NOT NULL DEFAULT 0;';
+
+export const MIGRATIONS: readonly string[] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
 
 /** Brings the database to the newest version, each step all or nothing. */
 export function migrate(db: Database, migrations: readonly string[] = MIGRATIONS): void {

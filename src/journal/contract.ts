@@ -41,6 +41,8 @@ export interface Staging {
   readonly leftAt: Timespec | undefined;
   /** What the last upload was going to make, when nobody knows whether it did: its answer was lost, or its process died. */
   readonly expectedEtag: string | undefined;
+  /** See `noteExclusive`. */
+  readonly isExclusive: boolean;
   /** Grows with every change; equal values mean nothing was changed in between. */
   readonly version: number;
   /** True when reads need nothing of the old content. */
@@ -73,6 +75,8 @@ export interface Staging {
   noteAllChanged(): void;
   /** Everything written before the call survives a loss of power: file and index are flushed. */
   sync(): Promise<void>;
+  /** A new file that must not replace an object that somebody else made meanwhile; false: there is one, and it is our own. Holds until it is uploaded. */
+  noteExclusive(isExclusive: boolean): void;
   /** To be called before an upload appears in the bucket. */
   noteUploading(expectedEtag: string): void;
   /**
@@ -99,6 +103,7 @@ export interface Stray {
   readonly baseSizeBytes: number;
   readonly present: readonly Extent[];
   readonly createdAtMs: number;
+  readonly isExclusive: boolean;
 }
 
 export interface Journal {
@@ -108,6 +113,8 @@ export interface Journal {
   find(node: NodeId): Staging | undefined;
   /** Remembers why the upload failed; shown by `status` and `pending`. The file tells what it is, also without the index, when this resolves. */
   noteFailure(node: NodeId, error: string): Promise<void>;
+  /** A copy of the staging file that stays in `lost+found`, whatever becomes of the node. Logged with the reason. */
+  keepCopy(node: NodeId, reason: string): Promise<void>;
   /** Closes and deletes the staging file and its row (nothing to upload any more). */
   discard(node: NodeId): Promise<void>;
   /**

@@ -32,6 +32,8 @@ export interface Description {
   readonly present: readonly Extent[];
   readonly createdAtMs: number;
   readonly durable?: DurableStaging;
+  /** It must not replace what somebody else made. */
+  readonly isExclusive?: true;
   /** Of the kernel, when it was written. */
   readonly bootId: string;
   /** Size and time of the file then, where it matters whether it was changed since. */
@@ -137,6 +139,7 @@ export class Describer {
       present: staging.present.list.filter(({ start }) => start < row.baseSizeBytes),
       createdAtMs: row.createdAtMs,
       ...(row.durable === undefined ? {} : { durable: row.durable }),
+      ...(row.isExclusive ? { isExclusive: true } : {}),
       bootId,
       // A complete file with changes is uploaded as it is, whatever was written since.
       ...(fields.dirty && staging.isComplete ? {} : { file }),

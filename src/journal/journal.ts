@@ -14,6 +14,7 @@ import { Describer } from './description.ts';
 import {
   adoptStray,
   DETACHED_SUFFIX,
+  linkToLostAndFound,
   moveToLostAndFound,
   NEW_STAGING,
   readBootId,
@@ -68,6 +69,16 @@ class DirectoryJournal implements Journal {
 
   async noteFailure(node: NodeId, error: string): Promise<void> {
     await this.#open.get(node)?.noteFailure(error);
+  }
+
+  keepCopy(node: NodeId, reason: string): Promise<void> {
+    return this.#locks.run(node, async () => {
+      const staging = this.#open.get(node);
+      if (staging === undefined) return;
+      await this.#describer.describe(staging, 'durable');
+      const keptAs = await linkToLostAndFound(this.#directory, staging.row.file);
+      this.#log.error({ keptAs, reason }, 'a changed file cannot be brought to the bucket; it is kept');
+    });
   }
 
   discard(node: NodeId): Promise<void> {

@@ -1,7 +1,7 @@
 /** What the last run left in the staging directory, and what may be made of it. */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { timespecFromMs } from '../base/clock.ts';
 import { Extents } from '../base/extents.ts';
@@ -19,7 +19,7 @@ export const DETACHED_SUFFIX = '.detached';
 const TELLING_CHARACTERS = 150;
 
 /** Nothing of it was flushed, uploaded or refused yet. */
-export const NEW_STAGING = { error: undefined, durable: undefined, expectedEtag: undefined };
+export const NEW_STAGING = { error: undefined, durable: undefined, expectedEtag: undefined, isExclusive: false };
 
 const BOOT_FACT = 'journal.bootId';
 
@@ -106,9 +106,9 @@ export async function adoptStray(
   node: NodeId,
   context: StagingContext,
 ): Promise<FileStaging> {
-  const { file: name, baseSizeBytes, createdAtMs, present } = stray;
+  const { file: name, baseSizeBytes, createdAtMs, present, isExclusive } = stray;
   const path = join(directory, name);
-  const row = { node, file: name, baseSizeBytes, createdAtMs, ...NEW_STAGING };
+  const row = { node, file: name, baseSizeBytes, createdAtMs, ...NEW_STAGING, isExclusive };
   const file = await open(path, 'r+');
   context.index.transaction(() => {
     context.index.pending.putStaging(row);
@@ -157,9 +157,10 @@ async function examine(path: string, file: string, bootId: string): Promise<Stra
   if (trusted === undefined) return 'unknown';
   const baseSizeBytes = Math.min(trusted.baseSizeBytes, size);
   const isComplete = isCompleteAs(trusted, size);
-  const { path: name, node, createdAtMs } = description;
+  const { path: name, node, createdAtMs, isExclusive = false } = description;
   const { present } = trusted;
-  return { file, path: name, node, isComplete, sizeBytes: size, mtimeMs, baseSizeBytes, present, createdAtMs };
+  const sizes = { sizeBytes: size, baseSizeBytes };
+  return { file, path: name, node, isComplete, ...sizes, mtimeMs, present, createdAtMs, isExclusive };
 }
 
 function isCompleteAs({ baseSizeBytes, present }: DurableStaging, sizeBytes: number): boolean {
@@ -172,14 +173,23 @@ async function removeWithDescription(path: string): Promise<void> {
 }
 
 /** With its description, and named by it. */
-export async function moveToLostAndFound(directory: string, file: string): Promise<string> {
+export function moveToLostAndFound(directory: string, file: string): Promise<string> {
+  return keep(directory, file, rename);
+}
+
+/** The same of a file that is in use still. */
+export function linkToLostAndFound(directory: string, file: string): Promise<string> {
+  return keep(directory, file, link);
+}
+
+async function keep(directory: string, file: string, place: typeof rename): Promise<string> {
   const target = join(directory, LOST_AND_FOUND);
   await mkdir(target, { recursive: true, mode: 0o700 });
   const description = await readDescription(join(directory, file));
   const name = description === undefined ? file : `${file}-${tellingName(description.path)}`;
   const keptAs = join(target, name);
-  if (description !== undefined) await rename(descriptionPath(join(directory, file)), descriptionPath(keptAs));
-  await rename(join(directory, file), keptAs);
+  if (description !== undefined) await place(descriptionPath(join(directory, file)), descriptionPath(keptAs));
+  await place(join(directory, file), keptAs);
   return keptAs;
 }
 

@@ -98,6 +98,10 @@ export class FileStaging implements Staging {
     return this.#row.baseSizeBytes;
   }
 
+  get isExclusive(): boolean {
+    return this.#row.isExclusive;
+  }
+
   get expectedEtag(): string | undefined {
     return this.#row.expectedEtag;
   }
@@ -195,6 +199,10 @@ export class FileStaging implements Staging {
     this.#isNameDurable = true;
   }
 
+  noteExclusive(isExclusive: boolean): void {
+    if (isExclusive !== this.isExclusive) this.#putRow({ isExclusive });
+  }
+
   noteUploading(expectedEtag: string): void {
     this.#putRow({ expectedEtag });
   }
@@ -202,13 +210,18 @@ export class FileStaging implements Staging {
   noteUploaded(version: number): boolean {
     this.#context.describer.noteStale(this);
     if (version !== this.#version) {
-      this.#putRow({ expectedEtag: undefined });
+      this.#putRow({ expectedEtag: undefined, isExclusive: false });
       return false;
     }
     this.dirty.clear();
     const { index } = this.#context;
     index.transaction(() => {
-      this.#putRow({ baseSizeBytes: this.#sizeBytes, error: undefined, expectedEtag: undefined });
+      this.#putRow({
+        baseSizeBytes: this.#sizeBytes,
+        error: undefined,
+        expectedEtag: undefined,
+        isExclusive: false,
+      });
       index.pending.setExtents(this.node, this.present.list);
     });
     return true;

@@ -191,7 +191,8 @@ describe('pending work', () => {
 
   test('a staging row goes with its extents', () => {
     const durable = { baseSizeBytes: 5, present: [{ start: 0, end: 5 }] };
-    const row = { node, file: 'x', baseSizeBytes: 5, createdAtMs: 1, error: undefined, durable, expectedEtag: 'e' };
+    const upload = { error: undefined, durable, expectedEtag: 'e', isExclusive: true };
+    const row = { node, file: 'x', baseSizeBytes: 5, createdAtMs: 1, ...upload };
     index.pending.putStaging(row);
     index.pending.setExtents(node, [{ start: 0, end: 5 }]);
     expect(index.pending.getStaging(node)).toEqual(row);

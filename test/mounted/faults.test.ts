@@ -11,6 +11,7 @@ import { describe, expect, test } from 'vitest';
 import type { MountStatus } from '../../src/mount/status.ts';
 import { testServer } from '../support/buckets.ts';
 import type { Effect, Fault } from '../support/faults.ts';
+import { stateDirectory, tsfs } from './commands.ts';
 import { eventually, startServer, type TestServer } from './harness.ts';
 import { runProgram } from './syscalls.ts';
 
@@ -128,18 +129,21 @@ describe('durability=local: files that are made while the store is away', () => 
     await server.umount();
   });
 
-  test('with O_EXCL never replace what another server made, and are kept, also after a crash', async () => {
+  test.each([false, true])('with O_EXCL never replace another server’s, and are kept; crash: %j', async (isCrash) => {
     const server = await startListed();
-    const names = ['before', 'after'];
-    for (const name of names) await writeFile(server.path('dir', name), `ours ${name}`, { flag: 'wx' });
-    await server.bucket.put('dir/before', 'theirs');
+    for (const name of ['free', 'taken']) await writeFile(server.path('dir', name), `ours ${name}`, { flag: 'wx' });
+    await server.bucket.put('dir/taken', 'theirs');
+    if (isCrash) await server.kill();
     await server.proxy.accept();
-    await eventually(
-      async () => expect(await readFile(server.path('dir', 'before'), 'utf8')).toBe('theirs'),
-      ARRIVAL_LIMIT_MS,
-    );
-    expect(await server.bucket.text('dir/before')).toBe('theirs');
-    await eventually(async () => expect(await server.bucket.text('dir/after')).toBe('ours after'), ARRIVAL_LIMIT_MS);
+    if (isCrash) await server.mount();
+    await eventually(async () => {
+      expect(await readFile(server.path('dir', 'taken'), 'utf8')).toBe('theirs');
+      expect(await server.bucket.text('dir/free')).toBe('ours free');
+    }, ARRIVAL_LIMIT_MS);
+    expect(await server.bucket.text('dir/taken')).toBe('theirs');
+    const { output } = await tsfs(server, 'pending');
+    const [, kept = ''] = /lost\+found\/(\S*dir_taken)/.exec(output) ?? [];
+    expect(await readFile(join(await stateDirectory(server), 'staging/lost+found', kept), 'utf8')).toBe('ours taken');
     await server.umount();
   });
 });
