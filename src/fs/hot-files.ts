@@ -14,12 +14,16 @@ const MAX_NODES = 16_384;
 /** At least so often an open comes here, so that cache and revalidation hear what is in use. */
 const MAX_TTL_MS = 30_000;
 
+/** After so long reads come here once, and the cache compares what is on its disk with the checksums. */
+const MAX_CONTENT_MS = 3_600_000;
+
 /** One time of being published, from the first open until something changes. */
 export interface HotFile {
   readonly id: NodeId;
   row: NodeRow;
   untilMs: number;
-  hasContent: boolean;
+  /** Since when the driver has the file, monotonic; undefined: it has not. */
+  contentSinceMs: number | undefined;
 }
 
 export class HotFiles {
@@ -52,9 +56,15 @@ export class HotFiles {
     if (row === undefined || !this.#isSettled(row)) return;
     if (row.content !== undefined) this.#context.cache.touch(row.content);
     this.#makeRoom();
-    const hot = this.#published.get(id) ?? { id, row, untilMs: 0, hasContent: false };
+    const known = this.#published.get(id);
+    if (known !== undefined && this.#isOld(known)) this.withdraw(id);
+    const hot = this.#published.get(id) ?? { id, row, untilMs: 0, contentSinceMs: undefined };
     hot.row = row;
     this.#publish(hot, undefined);
+  }
+
+  #isOld({ contentSinceMs }: HotFile): boolean {
+    return contentSinceMs !== undefined && this.#context.clock.monotonicMs() - contentSinceMs >= MAX_CONTENT_MS;
   }
 
   /**
@@ -62,9 +72,9 @@ export class HotFiles {
    * still published, nothing has changed meanwhile.
    */
   noteRead(hot: HotFile, offset: number, reply: ReadReply): void {
-    if (hot.hasContent || this.#published.get(hot.id) !== hot || reply.kind !== 'file') return;
+    if (hot.contentSinceMs !== undefined || this.#published.get(hot.id) !== hot || reply.kind !== 'file') return;
     if (offset !== 0 || reply.offset !== 0 || reply.lengthBytes !== hot.row.sizeBytes) return;
-    hot.hasContent = true;
+    hot.contentSinceMs = this.#context.clock.monotonicMs();
     this.#publish(hot, reply.fd);
   }
 
