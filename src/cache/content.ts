@@ -101,12 +101,20 @@ export class Content {
       this.#env.files.release(file);
       return undefined;
     }
-    let isHeld = true;
-    const release = () => {
-      if (isHeld) this.#env.files.release(file);
-      isHeld = false;
-    };
-    return { kind: 'file', fd: file.handle.fd, offset, lengthBytes: length, release };
+    return this.#sliceOf(file, offset, length);
+  }
+
+  async whole(mayBeUnchecked: boolean): Promise<FileSlice | undefined> {
+    if (!this.#isUnsummed) this.#presence.doubt(this.#env.clock.monotonicMs());
+    if (!this.isComplete || !(mayBeUnchecked || this.#presence.isTrustedWhole)) return undefined;
+    const file = await this.#lease(false);
+    return file && this.#sliceOf(file, 0, this.sizeBytes);
+  }
+
+  async moveOut(path: string, fd: number): Promise<boolean> {
+    if (!this.isComplete || !(await this.#env.files.moveOut(this.id, path, fd))) return false;
+    this.#startOver();
+    return true;
   }
 
   /**
@@ -231,6 +239,15 @@ export class Content {
     return forWriting ? files.acquire(this.id, 'create') : undefined;
   }
 
+  #sliceOf(file: CacheFile, offset: number, lengthBytes: number): FileSlice {
+    let isHeld = true;
+    const release = () => {
+      if (isHeld) this.#env.files.release(file);
+      isHeld = false;
+    };
+    return { kind: 'file', fd: file.handle.fd, offset, lengthBytes, release };
+  }
+
   async #isSound(file: CacheFile, offset: number, length: number): Promise<boolean> {
     const last = Math.floor((offset + length - 1) / BLOCK_BYTES);
     for (let block = Math.floor(offset / BLOCK_BYTES); block <= last; block += 1) {
@@ -296,7 +313,7 @@ export class Content {
     this.#epoch += 1;
     this.#presence.clear();
     this.#env.space.release(lostBytes);
-    this.#env.log.debug({ content: this.id }, 'a cache file is gone or worthless; its blocks are fetched again');
+    this.#env.log.debug({ content: this.id }, 'a cache file is gone, given away or worthless: no block is present');
     this.#env.noteChanged(this);
   }
 }

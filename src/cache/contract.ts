@@ -42,6 +42,16 @@ export interface CachedContent {
    * damaged or vanished block is forgotten, logged, and the answer is undefined: fetch again.
    */
   slice(offset: number, lengthBytes: number): Promise<FileSlice | undefined>;
+  /**
+   * All of the file, when it is complete and each block was compared lately (or nobody cares). Others may read it until it is released: it
+   * is not evicted, and keeps its bytes when it is deleted.
+   */
+  whole(mayBeUnchecked: boolean): Promise<FileSlice | undefined>;
+  /**
+   * Gives the file that `whole` gave away for good, for others to write to: it is at `path` then, and no block is present any more. False
+   * when it is not the content's file any more, or cannot be moved there. Rejects with the errors of rename(2).
+   */
+  moveOut(path: string, fd: number): Promise<boolean>;
   /** The bytes are not those of the object: all blocks are forgotten, and count as damaged. */
   discard(): void;
   close(): void;

@@ -2,11 +2,14 @@
  * The files of the cache directory and their descriptors. `hh/hh/<id>`: ids that are allocated one after the other share
  * a directory. Every call copes with a directory that somebody empties at the same time.
  */
-import { constants } from 'node:fs';
+import { constants, fstat as fstatCallback } from 'node:fs';
 import { copyFile, type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import type { Clock } from '../base/clock.ts';
 import type { ContentId } from '../base/ids.ts';
+
+const fstat = promisify(fstatCallback);
 
 /** Descriptors kept open without a user. */
 const IDLE_FILES_MAX = 256;
@@ -107,6 +110,23 @@ export class CacheFiles {
       await copyFile(source, target, constants.COPYFILE_FICLONE);
       await rm(source, { force: true });
     }
+  }
+
+  /** Moves the content's file there. False when that is not the open one, or another file system. Rejects with errors of rename(2). */
+  async moveOut(id: ContentId, target: string, fd: number): Promise<boolean> {
+    const path = this.path(id);
+    try {
+      const [named, known] = await Promise.all([stat(path), fstat(fd)]);
+      if (named.ino !== known.ino || named.dev !== known.dev) return false;
+      await rename(path, target);
+    } catch (error) {
+      if (errorCode(error) === 'ENOENT' || errorCode(error) === 'EXDEV') return false;
+      throw error;
+    }
+    const file = this.#open.get(id);
+    if (file !== undefined) this.#detach(id, file);
+    if (file?.leases === 0) dismiss(file);
+    return true;
   }
 
   /** True when a rename from there would do. */

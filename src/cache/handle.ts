@@ -41,6 +41,14 @@ export class Handle implements CachedContent {
     return this.#content.slice(offset, lengthBytes);
   }
 
+  whole(mayBeUnchecked: boolean) {
+    return this.#content.whole(mayBeUnchecked);
+  }
+
+  moveOut(path: string, fd: number): Promise<boolean> {
+    return this.#content.moveOut(path, fd);
+  }
+
   discard(): void {
     this.#content.discard();
   }

@@ -81,6 +81,10 @@ export class Presence {
     return this.#trusted[block] === 1;
   }
 
+  get isTrustedWhole(): boolean {
+    return this.#blocks === this.blockCount && !this.#trusted.includes(0);
+  }
+
   trust(block: number): void {
     this.#trusted[block] = 1;
   }

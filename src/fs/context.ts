@@ -53,6 +53,8 @@ export interface FsContext {
   notifier: Notifier;
   /** Read-only views of this mount: their kernels are told, besides, what is changed here. The main mount's knows that by itself. */
   views: Notifier;
+  /** The driver can have the kernel read and write files by itself, and a cache file can become a staging file. */
+  takesBackingFiles: () => boolean;
   /** The index cannot be read: this process will not get far. */
   readonly noteIndexDamage: () => void;
 }

@@ -170,9 +170,13 @@ export class FileSystem implements Operations {
     return this.#drainer;
   }
 
-  /** From here on the kernel is told what changes, and `hotNodes`, if given, answers for files in use that do not. */
-  connect(notifier: Notifier, hotNodes?: HotNodes): void {
+  /**
+   * From here on the kernel is told what changes, and `hotNodes`, if given, answers for files in use that do not. `takesBackingFiles`: files
+   * of the cache may be offered to the driver, too.
+   */
+  connect(notifier: Notifier, hotNodes?: HotNodes, takesBackingFiles = () => false): void {
     this.#context.notifier = notifier;
+    this.#context.takesBackingFiles = takesBackingFiles;
     if (hotNodes !== undefined) this.#hotFiles.connect(hotNodes);
   }
 
@@ -317,7 +321,7 @@ export class FileSystem implements Operations {
       if ((flags & O_TRUNC) !== 0) await this.#attributes.truncate(id, 0);
       if (killPrivileges) this.#contents.dropPrivileges(id);
       const reply = await this.#openReply(file);
-      if (!writes && reply.backingFd === undefined) this.#hotFiles.offer(id);
+      if (!writes && reply.backingFd === undefined && !this.#contents.mayBeLent(row)) this.#hotFiles.offer(id);
       return reply;
     } catch (error) {
       this.#openFiles.release(file.id, writes);
@@ -500,11 +504,11 @@ export class FileSystem implements Operations {
     return errnoOf(error);
   }
 
-  async #reopen({ node, flags, backingId }: OpenRecord): Promise<void> {
+  async #reopen({ node, flags, backingId, backingInode }: OpenRecord): Promise<void> {
     const row = this.#context.index.nodes.get(node);
     if (row === undefined) return;
     const file = await this.#openFiles.open(node, (flags & O_ACCMODE) !== O_RDONLY);
-    if (backingId > 0) await this.#contents.inheritBackingFile(file);
+    if (backingId > 0) await this.#contents.inheritBackingFile(file, backingInode);
   }
 
   /** What a request that comes again had made before. */
@@ -541,8 +545,14 @@ export class FileSystem implements Operations {
 
   async #openReply(file: OpenFile): Promise<OpenReply> {
     // Opens that an earlier process answered may go through the page cache, which excludes passthrough. Who has it already keeps it.
-    const mayPass = file.writers > 0 && (file.mayHaveUnseenWrites || !this.#retirement.isInherited(file.id));
-    const backingFd = mayPass ? await this.#contents.backingFd(file) : undefined;
+    const hasIt = file.mayHaveUnseenWrites || file.lent !== undefined;
+    // Whoever may write now writes to what the readers have.
+    if (file.writers > 0 && file.lent !== undefined) await this.#contents.stage(file);
+    let backingFd: number | undefined;
+    if (!file.isForeign && (hasIt || !this.#retirement.isInherited(file.id))) {
+      backingFd = await (file.writers > 0 ? this.#contents.backingFd(file) : this.#contents.lend(file));
+    }
+    if (file.isForeign) return { keepCache: false, directIo: true };
     // A node is one version, and local changes go through the page cache: what it holds is true.
     return backingFd === undefined ? { keepCache: true } : { keepCache: true, backingFd };
   }

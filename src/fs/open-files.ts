@@ -1,6 +1,7 @@
 /** What is in use: nodes with open descriptors, running operations or changes that the bucket does not have. */
 import type { Timespec } from '../base/clock.ts';
 import type { NodeId } from '../base/ids.ts';
+import type { FileSlice } from '../cache/contract.ts';
 import type { Staging } from '../journal/contract.ts';
 import type { ContentReader } from '../transfer/contract.ts';
 
@@ -24,6 +25,10 @@ export class OpenFile {
   isMarkedDirty = false;
   /** The driver was given the staging file for passthrough: it may be written to without a word. */
   mayHaveUnseenWrites = false;
+  /** The cache file that the driver was given for passthrough, to read from. Kept until nobody uses the node any more. */
+  lent: FileSlice | undefined;
+  /** The kernel may have another file for this node than its content is in now: nothing more may be read or written by passthrough. */
+  isForeign = false;
   /** Mode, owner or times were changed too, and wait for the upload of the content. True after recovery: it is not known then. */
   hasNewAttributes = false;
   /** Set while the last user's traces are cleared (staging file to cache); new users wait for it. */
@@ -126,6 +131,8 @@ export class OpenFiles {
       () => undefined, // It never opened: nothing to close, and its caller had the error.
     );
     file.reader = undefined;
+    file.lent?.release();
+    file.lent = undefined;
   }
 
   /**

@@ -280,6 +280,8 @@ export interface OpenRow {
   readonly flags: number;
   /** Of FUSE passthrough; 0: none. */
   readonly backingId: number;
+  /** Of the file behind it; 0: none, or not known. */
+  readonly backingInode: number;
 }
 
 export interface OpenTable {

@@ -109,6 +109,11 @@ export interface Stray {
 export interface Journal {
   /** A staging file for the node: the one that exists, or a new one over `baseSizeBytes` bytes of old content. */
   stage(node: NodeId, baseSizeBytes: number): Promise<Staging>;
+  /**
+   * A staging file that holds the old content already: `move` puts it at the path. undefined, and nothing is left behind, when it returns
+   * false. Rejects with its errors.
+   */
+  stageOver(node: NodeId, sizeBytes: number, move: (path: string) => Promise<boolean>): Promise<Staging | undefined>;
   /** The staging file of the node, if there is one and it is open. */
   find(node: NodeId): Staging | undefined;
   /** Remembers why the upload failed; shown by `status` and `pending`. The file tells what it is, also without the index, when this resolves. */

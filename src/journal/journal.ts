@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
-import { open, rename, rm, statfs } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { faultPoint } from '../base/fault-points.ts';
 import type { NodeId } from '../base/ids.ts';
 import { KeyedLock } from '../base/locks.ts';
 import type { Logger } from '../base/log.ts';
-import type { Index, IntentAction, IntentRow } from '../index/contract.ts';
+import type { Index, IntentAction, IntentRow, StagingRow } from '../index/contract.ts';
 import { allRows } from '../index/pages.ts';
 import type { Journal, Staging, Stray } from './contract.ts';
 import { Describer } from './description.ts';
@@ -20,7 +20,7 @@ import {
   readBootId,
   recoverStagings,
 } from './recovery.ts';
-import { FileStaging, type StagingContext } from './staging.ts';
+import { FileStaging, type StagingContext, type StagingOrigin } from './staging.ts';
 
 export interface JournalOptions {
   /** Absolute; created 0700 when missing. On a disk that keeps its files over a restart. */
@@ -61,6 +61,10 @@ class DirectoryJournal implements Journal {
 
   stage(node: NodeId, baseSizeBytes: number): Promise<Staging> {
     return this.#locks.run(node, () => this.#open.get(node) ?? this.#create(node, baseSizeBytes));
+  }
+
+  stageOver(node: NodeId, sizeBytes: number, move: (path: string) => Promise<boolean>): Promise<Staging | undefined> {
+    return this.#locks.run(node, () => this.#open.get(node) ?? this.#createOver(node, sizeBytes, move));
   }
 
   find(node: NodeId): Staging | undefined {
@@ -197,10 +201,8 @@ class DirectoryJournal implements Journal {
 
   /** File, length, row, in this order: a row promises that the file is there and as long as the content. */
   async #create(node: NodeId, baseSizeBytes: number): Promise<FileStaging> {
-    const name = `${node}-${randomBytes(6).toString('hex')}`;
-    const path = join(this.#directory, name);
-    const createdAtMs = this.#context.clock.nowMs();
-    const row = { node, file: name, baseSizeBytes, createdAtMs, ...NEW_STAGING };
+    const row = this.#newRow(node, baseSizeBytes);
+    const path = join(this.#directory, row.file);
     const file = await open(path, 'wx+', 0o600);
     try {
       if (baseSizeBytes > 0) await file.truncate(baseSizeBytes);
@@ -212,10 +214,47 @@ class DirectoryJournal implements Journal {
       throw error;
     }
     const made = { path, sizeBytes: baseSizeBytes, present: [], leftAt: undefined };
-    const staging = new FileStaging(this.#context, file, row, made);
-    this.#open.set(node, staging);
-    staging.noteStale();
+    const staging = this.#begin(file, row, made);
     faultPoint('stage.listed');
+    return staging;
+  }
+
+  /** The row first: without its file it means nothing, as long as the node has no changes. A file without a row would be kept as lost. */
+  async #createOver(
+    node: NodeId,
+    sizeBytes: number,
+    move: (path: string) => Promise<boolean>,
+  ): Promise<FileStaging | undefined> {
+    const row = this.#newRow(node, sizeBytes);
+    const path = join(this.#directory, row.file);
+    const present = [{ start: 0, end: sizeBytes }];
+    const { pending } = this.#index;
+    this.#index.transaction(() => {
+      pending.putStaging(row);
+      pending.setExtents(node, present);
+    });
+    try {
+      const file = (await move(path)) ? await open(path, 'r+') : undefined;
+      if (file !== undefined)
+        return this.#begin(file, row, { path, sizeBytes, present, isClean: true, leftAt: undefined });
+    } catch (error) {
+      pending.deleteStaging(node);
+      await rm(path, { force: true });
+      throw error;
+    }
+    pending.deleteStaging(node);
+    return undefined;
+  }
+
+  #newRow(node: NodeId, baseSizeBytes: number): StagingRow {
+    const file = `${node}-${randomBytes(6).toString('hex')}`;
+    return { node, file, baseSizeBytes, createdAtMs: this.#context.clock.nowMs(), ...NEW_STAGING };
+  }
+
+  #begin(file: FileHandle, row: StagingRow, from: StagingOrigin): FileStaging {
+    const staging = new FileStaging(this.#context, file, row, from);
+    this.#open.set(row.node, staging);
+    staging.noteStale();
     return staging;
   }
 }

@@ -20,6 +20,16 @@ export interface StagingContext {
   readonly describer: Describer;
 }
 
+export interface StagingOrigin {
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** What is known of the bytes below the row's base. */
+  readonly present: readonly Extent[];
+  /** They are the old content's. */
+  readonly isClean?: true;
+  readonly leftAt: Timespec | undefined;
+}
+
 type Range = { offset: number; lengthBytes: number };
 
 /** The coarsest tick of file times, CONFIG_HZ=100. Two changes within one tick can leave the same times. */
@@ -50,18 +60,7 @@ export class FileStaging implements Staging {
   /** Size and times of the file; undefined: nobody looked yet. */
   #lastLook: string | undefined;
 
-  /** `present`: what is known of the bytes below the row's base. */
-  constructor(
-    context: StagingContext,
-    file: FileHandle,
-    row: StagingRow,
-    from: {
-      readonly path: string;
-      readonly sizeBytes: number;
-      readonly present: readonly Extent[];
-      readonly leftAt: Timespec | undefined;
-    },
-  ) {
+  constructor(context: StagingContext, file: FileHandle, row: StagingRow, from: StagingOrigin) {
     this.#context = context;
     this.#file = file;
     this.#row = row;
@@ -70,6 +69,7 @@ export class FileStaging implements Staging {
     this.#sizeBytes = from.sizeBytes;
     for (const { start, end } of from.present) this.present.add(start, Math.min(end, row.baseSizeBytes));
     this.present.add(row.baseSizeBytes, from.sizeBytes);
+    if (from.isClean) return;
     for (const { start, end } of this.present.list) this.dirty.add(start, end);
   }
 

@@ -64,6 +64,8 @@ export interface OpenRecord {
   readonly flags: number;
   /** 0: not in passthrough. */
   readonly backingId: number;
+  /** Of the file that the kernel has for it; 0: there is none, or it is not known. */
+  readonly backingInode: number;
 }
 
 /** Keeps them beyond the end of this process. Calls are synchronous: what was noted holds before the kernel has the reply. */
@@ -92,11 +94,11 @@ export interface AttributeChange {
 export interface OpenReply {
   /** FOPEN_KEEP_CACHE: the page cache of this node is still true. */
   readonly keepCache: boolean;
-  /** FOPEN_DIRECT_IO. */
+  /** FOPEN_DIRECT_IO: also where the node is open in passthrough, READ and WRITE are sent. For files that are not what the kernel has for them. */
   readonly directIo?: boolean;
   /**
-   * A file that holds the node's whole content and takes its changes: the driver may register it for FUSE passthrough.
-   * Without passthrough the driver sends READ and WRITE as usual. The fd stays owned by the file system and must stay
+   * A file that holds the node's whole content, and is it until the last release: what is changed in one changes in the other. The driver
+   * may register it for FUSE passthrough; otherwise it sends READ and WRITE as usual. The fd stays owned by the file system and must stay
    * open until the node's last release.
    */
   readonly backingFd?: number;

@@ -56,8 +56,9 @@ function replyOpened(
   open: OpenReply,
   entry: Entry | undefined,
 ): void {
-  const cached = (open.keepCache ? OpenFlag.KEEP_CACHE : 0) | (open.directIo === true ? OpenFlag.DIRECT_IO : 0);
-  const flags = (record.backingId > 0 ? OpenFlag.PASSTHROUGH : cached) | flushFlag(record.flags, entry);
+  const direct = open.directIo === true ? OpenFlag.DIRECT_IO : 0;
+  const mode = record.backingId > 0 ? OpenFlag.PASSTHROUGH : open.keepCache ? OpenFlag.KEEP_CACHE : 0;
+  const flags = mode | direct | flushFlag(record.flags, entry);
   let opened = false;
   try {
     opened = exchange.reply(request, writeOpened, { flags, record, entry });

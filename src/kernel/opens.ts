@@ -32,18 +32,18 @@ export class Opens {
     this.#records = source.records;
     for (const record of source.inherited) {
       this.#kept.set(record.handle, record);
-      this.#passthrough.restore(record.node, record.backingId);
+      this.#passthrough.restore(record.node, record);
     }
   }
 
   /** At the time of the reply, see `Passthrough.open`. */
   add(request: Request, node: NodeId, flags: number, backingFd: number | undefined): OpenRecord {
-    const backingId = this.#passthrough.open(node, backingFd);
-    if ((flags & O_ACCMODE) === constants.O_RDONLY && backingId === 0) {
-      return { handle: this.plainHandle, node, flags, backingId };
+    const backing = this.#passthrough.open(node, backingFd);
+    if ((flags & O_ACCMODE) === constants.O_RDONLY && backing.backingId === 0) {
+      return { handle: this.plainHandle, node, flags, ...backing };
     }
     // A request that is sent again has the same key, and so the same handle.
-    const record = { handle: request.key, node, flags, backingId };
+    const record = { handle: request.key, node, flags, ...backing };
     this.#kept.set(record.handle, record);
     this.#records?.put(record);
     return record;

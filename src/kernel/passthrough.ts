@@ -1,7 +1,8 @@
 /**
  * FUSE passthrough: the kernel reads and writes a node's backing file by itself. Its rules (`fs/fuse/iomode.c`):
  * while a node is open in passthrough, every further open of it must be passthrough with the same backing id; while it is
- * open otherwise, it cannot be opened in passthrough.
+ * open otherwise, it cannot be opened in passthrough. FOPEN_DIRECT_IO beside FOPEN_PASSTHROUGH satisfies both, and has reads and writes sent
+ * all the same.
  */
 
 import type { NodeId } from '../base/ids.ts';
@@ -20,6 +21,13 @@ export interface PassthroughStatus {
 export interface BackingFiles {
   open(fd: number): number;
   close(backingId: number): number;
+  inodeOf(fd: number): number;
+}
+
+/** 0 and 0: not in passthrough. */
+export interface Backing {
+  readonly backingId: number;
+  readonly backingInode: number;
 }
 
 interface OpenCounts {
@@ -27,6 +35,7 @@ interface OpenCounts {
   passthrough: number;
   /** Above 0 exactly while `passthrough` is. */
   backingId: number;
+  backingInode: number;
 }
 
 export class Passthrough {
@@ -58,36 +67,35 @@ export class Passthrough {
 
   /**
    * Counts an open and decides its mode, at the time of the reply: the kernel counts later than we do when a file is
-   * opened and earlier when it is closed, so what we believe to be free is free. Returns a backing id, or 0 for plain.
+   * opened and earlier when it is closed, so what we believe to be free is free.
    */
-  open(node: NodeId, backingFd: number | undefined): number {
-    const counts = this.#nodes.get(node) ?? { plain: 0, passthrough: 0, backingId: 0 };
+  open(node: NodeId, backingFd: number | undefined): Backing {
+    const counts = this.#countsOf(node);
     if (counts.passthrough === 0 && counts.plain === 0 && backingFd !== undefined) {
       counts.backingId = this.#register(backingFd);
+      counts.backingInode = counts.backingId > 0 ? this.#backing.inodeOf(backingFd) : 0;
     }
     if (counts.backingId > 0) counts.passthrough += 1;
     else counts.plain += 1;
-    this.#nodes.set(node, counts);
-    return counts.backingId;
+    const { backingId, backingInode } = counts;
+    return { backingId, backingInode };
   }
 
   /** Counts an open that an earlier process answered. */
-  restore(node: NodeId, backingId: number): void {
-    const counts = this.#nodes.get(node) ?? { plain: 0, passthrough: 0, backingId: 0 };
+  restore(node: NodeId, { backingId, backingInode }: Backing): void {
+    const counts = this.#countsOf(node);
     if (backingId > 0) {
       counts.passthrough += 1;
       counts.backingId = backingId;
+      counts.backingInode = backingInode;
     } else {
       counts.plain += 1;
     }
-    this.#nodes.set(node, counts);
   }
 
   /** Counts opens that were answered without passthrough, elsewhere. */
   adopt(node: NodeId, plainOpens: number): void {
-    const counts = this.#nodes.get(node) ?? { plain: 0, passthrough: 0, backingId: 0 };
-    counts.plain += plainOpens;
-    this.#nodes.set(node, counts);
+    this.#countsOf(node).plain += plainOpens;
   }
 
   /** `backingId` is what `open` returned. Opens that an earlier process answered are not known here, and are ignored. */
@@ -104,6 +112,12 @@ export class Passthrough {
     if (counts.passthrough === 0 && counts.plain === 0) this.#nodes.delete(node);
   }
 
+  #countsOf(node: NodeId): OpenCounts {
+    const counts = this.#nodes.get(node) ?? { plain: 0, passthrough: 0, backingId: 0, backingInode: 0 };
+    this.#nodes.set(node, counts);
+    return counts;
+  }
+
   /** One refusal (no CAP_SYS_ADMIN, a stacked file system) is final: the next file would be refused too. */
   #register(fd: number): number {
     if (this.#state !== 'on') return 0;
@@ -118,5 +132,6 @@ export class Passthrough {
     const errno = this.#backing.close(counts.backingId);
     if (errno !== 0) this.#log.warn({ reason: errnoName(errno) }, 'a backing file could not be given back');
     counts.backingId = 0;
+    counts.backingInode = 0;
   }
 }

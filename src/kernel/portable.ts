@@ -106,6 +106,7 @@ async function fuseDescriptors(): Promise<number[]> {
 }
 
 class PortableSession implements KernelSession {
+  readonly takesBackingFiles = false;
   readonly notifier: PathNames;
   readonly hotNodes = NO_HOT_NODES;
   readonly ended: Promise<SessionEnd>;

@@ -2,6 +2,7 @@
  * A FUSE connection served by an implementation of `Operations`. Decodes what native threads bring, calls the operation,
  * answers once. An operation that answers without a promise is answered in the same turn.
  */
+import { fstatSync } from 'node:fs';
 import type { Logger } from '../base/log.ts';
 import {
   backingClose,
@@ -91,6 +92,8 @@ export type SessionEnd =
 export interface KernelSession {
   readonly notifier: Notifier;
   readonly hotNodes: HotNodes;
+  /** It can register backing files that `open` offers. */
+  readonly takesBackingFiles: boolean;
   status(): SessionStatus;
   /** Serves no more requests; what is unanswered stays so, for a successor. Resolves with `ended`. */
   stop(): Promise<SessionEnd>;
@@ -137,7 +140,11 @@ class Session implements KernelSession, Exchange {
     this.operations = options.operations;
     this.#log = log;
     this.#wantsNoOpens = options.withoutOpens ?? false;
-    const backing = { open: (file: number) => backingOpen(fd, file), close: (id: number) => backingClose(fd, id) };
+    const backing = {
+      open: (file: number) => backingOpen(fd, file),
+      close: (id: number) => backingClose(fd, id),
+      inodeOf: (file: number) => fstatSync(file).ino,
+    };
     this.#passthrough = new Passthrough(backing, log, options.passthrough ?? true);
     this.#noteAgreement = legacy?.noteAgreement.bind(legacy);
     this.#isDeadly = inherits?.isDeadly?.bind(inherits) ?? (() => false);
@@ -179,6 +186,10 @@ class Session implements KernelSession, Exchange {
 
   get withoutOpens(): boolean {
     return this.#wantsNoOpens && ((this.#agreement?.flags ?? 0) & InitFlag.NO_OPEN_SUPPORT) !== 0;
+  }
+
+  get takesBackingFiles(): boolean {
+    return this.#passthrough.wanted;
   }
 
   status(): SessionStatus {

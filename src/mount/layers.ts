@@ -2,6 +2,7 @@
  * The only place that constructs across layers: store, index, journal, cache and file system of one mount, the same for the daemon that serves
  * it and for what works on its state without one.
  */
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createStampClock, isAhead, type StampClock, systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/log.ts';
@@ -107,6 +108,12 @@ export function indexPath(config: Pick<MountConfig, 'stateDirectory'>): string {
   return join(config.stateDirectory, 'index.db');
 }
 
+/** A cache file can become a staging file by rename. */
+export async function sharesFileSystem(config: MountConfig): Promise<boolean> {
+  const [cache, staging] = await Promise.all([stat(config.cache.directory), stat(stagingDirectory(config))]);
+  return cache.dev === staging.dev;
+}
+
 export function stagingDirectory(config: Pick<MountConfig, 'stateDirectory'>): string {
   return join(config.stateDirectory, 'staging');
 }
@@ -177,6 +184,7 @@ function buildFileSystem(
     // Before the session exists nobody in the kernel has anything to forget.
     notifier: NOBODY,
     views: NOBODY,
+    takesBackingFiles: () => false,
     noteIndexDamage: parts.onIndexDamage ?? (() => undefined),
   };
   return new FileSystem(context);

@@ -20,7 +20,7 @@ import { EXIT, MountError } from './errors.ts';
 import type { Guardian } from './guardian.ts';
 import { disinherit, inheritance, legacy } from './heritage.ts';
 import { type MountJob, tryJob } from './job.ts';
-import { indexPath, openLayers, stagingDirectory, survivingDamage } from './layers.ts';
+import { indexPath, openLayers, sharesFileSystem, stagingDirectory, survivingDamage } from './layers.ts';
 import { openCheckedStore, openStore } from './object-store.ts';
 import { collect, listPending } from './pending.ts';
 import { makeDirectories } from './preflight.ts';
@@ -98,7 +98,9 @@ async function serve(config: MountConfig, hooks: MountHooks, layers: Teardown): 
   }
 
   const session = await connect(config, { guardian, inherits, index, fileSystem, log });
-  fileSystem.connect(session.notifier, config.kernel.hotTable ? session.hotNodes : undefined);
+  const canLend = await sharesFileSystem(config);
+  const hotNodes = config.kernel.hotTable ? session.hotNodes : undefined;
+  fileSystem.connect(session.notifier, hotNodes, () => canLend && session.takesBackingFiles);
   // A failure after the mount: a mount point that nobody serves must not stay behind. One that was there is for the next worker.
   let mustUnmount = !continues;
   let isLeft = continues;

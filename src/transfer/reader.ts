@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.ts';
-import { BLOCK_BYTES, type Slice } from '../cache/contract.ts';
+import { BLOCK_BYTES, type FileSlice, type Slice } from '../cache/contract.ts';
 import { abortable, abortedError } from './abort.ts';
 import type { ContentReader, Source } from './contract.ts';
 import { type Flight, SMALL_OBJECT_BYTES } from './flight.ts';
@@ -8,7 +8,7 @@ import { readSlice } from './read-slice.ts';
 import { type BlockRun, FLIGHT_BLOCKS, type PendingBlock, type SharedContent } from './shared-content.ts';
 import type { Transit } from './transit.ts';
 
-const WINDOW_MAX_BYTES = 16 * 1024 * 1024;
+const WINDOW_MAX_BYTES = 32 * 1024 * 1024;
 /** Where the cache takes nothing, what is read ahead waits in memory. */
 const WINDOW_UNCACHED_BYTES = 1024 * 1024;
 /** Less is not worth a request. */
@@ -75,6 +75,15 @@ export class Reader implements ContentReader {
     } finally {
       this.#shared.unrefer();
     }
+  }
+
+  async whole(mayBeUnchecked: boolean): Promise<FileSlice | undefined> {
+    await this.#shared.inspected();
+    return this.#shared.cached.whole(mayBeUnchecked);
+  }
+
+  moveOut(path: string, fd: number): Promise<boolean> {
+    return this.#shared.cached.moveOut(path, fd);
   }
 
   close(): void {

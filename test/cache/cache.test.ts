@@ -1,5 +1,5 @@
 import { closeSync, openSync, truncateSync, writeSync } from 'node:fs';
-import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { ContentId } from '../../src/base/ids.ts';
@@ -117,6 +117,49 @@ test('rm -r while in use costs only the blocks', async () => {
   expect(await bytesOf(await content.slice(0, bytes.length))).toEqual(bytes);
   const other = await cache.open(fixture.allocate(), 10);
   expect(await other.put(0, pattern(10))).toBe(true);
+});
+
+test('the whole file is given away when it is complete and compared', async () => {
+  const first = await fixture.open();
+  const bytes = pattern(2 * BLOCK_BYTES + 10);
+  const id = fixture.allocate();
+  const content = await first.open(id, bytes.length);
+  await content.put(0, bytes.subarray(0, BLOCK_BYTES));
+  expect(await content.whole(true)).toBeUndefined();
+  await putAll(content, bytes);
+  expect(await bytesOf(await content.whole(false))).toEqual(bytes);
+  fixture.clock.advance(3_600_001);
+  expect(await content.whole(false)).toBeUndefined();
+  expect(await bytesOf(await content.slice(0, bytes.length))).toEqual(bytes);
+  expect(await bytesOf(await content.whole(false))).toEqual(bytes);
+  content.close();
+  await first.close();
+  const again = await (await fixture.open()).open(id, bytes.length);
+  expect(await again.whole(false)).toBeUndefined();
+  expect(await bytesOf(await again.whole(true))).toEqual(bytes);
+});
+
+test('a file that is moved out is no longer in the cache, and who reads it goes on', async () => {
+  const cache = await fixture.open();
+  const bytes = pattern(2 * BLOCK_BYTES);
+  const content = await cache.open(fixture.allocate(), bytes.length);
+  await putAll(content, bytes);
+  const whole = await content.whole(false);
+  const path = `${fixture.directory}-moved`;
+  expect(await content.moveOut(path, whole?.fd ?? -1)).toBe(true);
+  expect(await readFile(path)).toEqual(bytes);
+  expect([content.has(0), content.isComplete, cache.usage().bytes]).toEqual([false, false, 0]);
+  expect(await content.moveOut(path, whole?.fd ?? -1)).toBe(false);
+  // The same content once more, in another file.
+  await putAll(content, bytes);
+  expect(await content.moveOut(path, whole?.fd ?? -1)).toBe(false);
+  await rm(path);
+  expect(await bytesOf(whole)).toEqual(bytes);
+  expect(await bytesOf(await content.slice(0, bytes.length))).toEqual(bytes);
+  const vanished = await content.whole(false);
+  await rm(fixture.directory, { recursive: true });
+  expect(await content.moveOut(path, vanished?.fd ?? -1)).toBe(false);
+  vanished?.release();
 });
 
 test('a content whose file is gone is dropped when it is found', async () => {

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -237,6 +237,38 @@ describe('a staging file', () => {
       { numRuns: 40 },
     );
   }, 60_000);
+});
+
+describe('a staging file over a file that has the old content', () => {
+  const bytes = baseBytes(0, 10_000);
+  const source = () => join(root, 'source');
+  const move = async (path: string) => {
+    await rename(source(), path);
+    return true;
+  };
+
+  test('needs nothing, has no changes, and notes what is written', async () => {
+    await writeFile(source(), bytes);
+    const staging = await journal.stageOver(NODE, bytes.length, move);
+    expect(staging).toMatchObject({ sizeBytes: 10_000, baseSizeBytes: 10_000, isComplete: true });
+    expect(staging?.dirty.list).toEqual([]);
+    expect(journal.find(NODE)).toBe(staging);
+    await staging?.write(5, Buffer.from('new'));
+    expect(staging?.dirty.list).toEqual([{ start: 5, end: 8 }]);
+    const [again] = await restart();
+    expect(again).toMatchObject({ sizeBytes: 10_000, isComplete: true });
+    expect((await content(again as Staging)).subarray(0, 10)).toEqual(
+      Buffer.from([1, 2, 3, 4, 5, 110, 101, 119, 9, 10]),
+    );
+  });
+
+  test('is not made when the file cannot be moved', async () => {
+    expect(await journal.stageOver(NODE, 5, async () => false)).toBeUndefined();
+    await expect(journal.stageOver(NODE, 5, move)).rejects.toMatchObject({ code: 'ENOENT' });
+    expect(journal.find(NODE)).toBeUndefined();
+    expect(await restart()).toEqual([]);
+    expect(await journal.stage(NODE, 5)).toMatchObject({ isComplete: false });
+  });
 });
 
 describe('coming and going', () => {

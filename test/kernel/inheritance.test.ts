@@ -76,14 +76,14 @@ test('opens for writing are kept until their release, others are not', async () 
   await kernel.ask(openRequest(2n, 0));
   expect(records.size).toBe(0);
   const { body } = await kernel.ask(openRequest(4n));
-  expect([...records.values()]).toEqual([{ handle: 4, node: 20, flags: O_WRONLY, backingId: 0 }]);
+  expect([...records.values()]).toEqual([{ handle: 4, node: 20, flags: O_WRONLY, backingId: 0, backingInode: 0 }]);
   await kernel.ask(releaseRequest(6n, body.readBigUInt64LE(0)));
   expect(records.size).toBe(0);
 });
 
 test('an open that was done but for its reply is not done again', async () => {
   const opened: number[] = [];
-  const record = { handle: 4, node: 20 as NodeId, flags: O_WRONLY, backingId: 0 };
+  const record = { handle: 4, node: 20 as NodeId, flags: O_WRONLY, backingId: 0, backingInode: 0 };
   start({ open: (_caller, node) => ({ keepCache: opened.push(node) > 0 }) }, [record]);
   await kernel.receive();
   const { body } = await kernel.ask(openRequest(RESENT | 4n));
@@ -94,7 +94,7 @@ test('an open that was done but for its reply is not done again', async () => {
 });
 
 test('a creation that was done but for its reply is answered with the file', async () => {
-  const record = { handle: 4, node: entry.node, flags: O_WRONLY, backingId: 0 };
+  const record = { handle: 4, node: entry.node, flags: O_WRONLY, backingId: 0, backingInode: 0 };
   start({ create: () => Promise.reject(new Error('made twice')) }, [record]);
   await kernel.receive();
   const body = fields(O_WRONLY, 0o644, 0, 0, 'name');
@@ -105,7 +105,7 @@ test('a creation that was done but for its reply is answered with the file', asy
 
 test('releases count once, and only for opens that are counted here', async () => {
   const released: number[] = [];
-  const record = { handle: 4, node: 20 as NodeId, flags: O_WRONLY, backingId: 0 };
+  const record = { handle: 4, node: 20 as NodeId, flags: O_WRONLY, backingId: 0, backingInode: 0 };
   start({ release: (node) => void released.push(node) }, [record]);
   await kernel.receive();
   expect(await kernel.ask(releaseRequest(10n, 4n))).toMatchObject({ error: 0 });
