@@ -10,8 +10,10 @@ import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
 import { isRefusal } from './errors.ts';
 
-/** An unlink that follows the answer to the one before sooner belongs to a burst. */
+/** An unlink that follows the answer to the one before sooner makes a burst. */
 const BURST_GAP_MS = 50;
+/** It goes on until nobody unlinks for so long: a busy machine makes pauses. */
+const BURST_END_MS = 1000;
 /** Deletes under way at once; further ones wait. Also the most that a crash leaves to be finished. */
 const MAX_PENDING = 2000;
 
@@ -27,6 +29,7 @@ export class Deletions {
   readonly #backlog: Backlog;
   readonly #slots = new Semaphore(MAX_PENDING);
   #lastAtMs = Number.NEGATIVE_INFINITY;
+  #isBurst = false;
   /** The last one failed: whoever deletes next is told. */
   #isFailing = false;
 
@@ -51,8 +54,9 @@ export class Deletions {
   async delete(deleted: DeletedName): Promise<void> {
     const { mover, journal, clock } = this.#context;
     const { key, etag } = deleted;
-    const isBurst = clock.monotonicMs() - this.#lastAtMs < BURST_GAP_MS;
-    if (!isBurst || this.#isFailing) {
+    const pauseMs = clock.monotonicMs() - this.#lastAtMs;
+    this.#isBurst = pauseMs < (this.#isBurst ? BURST_END_MS : BURST_GAP_MS);
+    if (!this.#isBurst || this.#isFailing) {
       // One request, done or not: a crash leaves nothing to be finished, and after an error the name stays.
       await this.#noting(() => mover.delete(key));
       faultPoint('unlink.deleted');
