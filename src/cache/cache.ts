@@ -56,6 +56,8 @@ class DiskCache implements BlockCache {
   readonly #background = new Set<Promise<void>>();
   readonly #closing = new AbortController();
   #timer: NodeJS.Timeout | undefined;
+  /** The index could not be written to the last time. */
+  #isFailing = false;
 
   constructor(options: CacheDependencies) {
     const { directory, clock, log, contents } = options;
@@ -221,10 +223,12 @@ class DiskCache implements BlockCache {
       });
     } catch (error) {
       // Reads go on without the index's memory; what is not recorded is fetched again after a restart.
-      this.#options.log.warn({ error }, 'cannot record what is cached');
+      if (!this.#isFailing) this.#options.log.warn({ error }, 'cannot record what is cached; will be tried again');
+      this.#isFailing = true;
       this.#flushSoon();
       return;
     }
+    this.#isFailing = false;
     this.#changed.clear();
     for (const content of changed) if (content.references === 0) this.#retire(content);
   }

@@ -1,9 +1,23 @@
 /** Local disks that are full: small ones in memory, which only root can mount. */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdtemp, open, readdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import {
+  type FileHandle,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import Database from 'better-sqlite3';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { MountStatus } from '../../src/mount/status.ts';
 import type { Effect } from '../support/faults.ts';
@@ -16,6 +30,8 @@ const MIB = 2 ** 20;
 const ARRIVAL_LIMIT_MS = 60_000;
 const isRoot = process.getuid?.() === 0;
 const UNAVAILABLE: Effect = { type: 'status', status: 500, code: 'InternalError' };
+/** Names that failed once may be gone or there. */
+const FAILED = /^(ENOSPC|ENOENT|EEXIST|EIO)$/;
 const NO_ROOM = expect.objectContaining({ code: 'ENOSPC' });
 
 async function smallDisk(options: string): Promise<string> {
@@ -47,6 +63,20 @@ async function writeUntilFull(file: FileHandle): Promise<number> {
     expect(error).toEqual(NO_ROOM);
   }
   return written;
+}
+
+/** As a large listing would. Returns what gives it back. */
+async function useUpReserve(disk: string): Promise<() => void> {
+  const state = (await readdir(disk)).find((name) => name !== 'ballast') as string;
+  const db = new Database(join(disk, state, 'index.db'), { timeout: 5000 });
+  const insert = db.prepare('INSERT INTO reserve (bytes) VALUES (zeroblob(20000))');
+  expect(() => {
+    for (;;) insert.run();
+  }).toThrow(/full/);
+  return () => {
+    db.exec('DELETE FROM reserve');
+    db.close();
+  };
 }
 
 async function statusOf(server: TestServer): Promise<MountStatus> {
@@ -86,6 +116,43 @@ describe.runIf(isRoot)('the disk of the state is full', () => {
     expect((await server.bucket.head('later')).sizeBytes).toBe(MIB);
     expect(await server.bucket.text('acknowledged')).toBe('content');
     expect((await statusOf(server)).guardian.restarts).toBe(0);
+    await server.umount();
+  });
+
+  test('when the index has used up its reserve too, calls fail, and nothing else does', async () => {
+    const disk = await smallDisk('size=24m');
+    const options = [`state_dir=${disk}`, 'stat_cache_expire=1'];
+    const server = await startServer({ bucket: await bucketOf(30), options });
+    await writeFile(server.path('acknowledged'), 'content');
+    await readFile(server.path('old0'));
+    const free = await fill(disk);
+    const release = await useUpReserve(disk);
+    const calls = [
+      () => readFile(server.path('old0'), 'utf8'),
+      () => readFile(server.path('old1'), 'utf8'),
+      () => readdir(server.dir),
+      () => writeFile(server.path('new'), 'content'),
+      () => unlink(server.path('old2')),
+      () => rename(server.path('old3'), server.path('renamed')),
+      () => mkdir(server.path('directory')),
+    ];
+    for (let round = 0; round < 3; round += 1) {
+      // Background work meets it too: renewals, listings, notes of the cache.
+      await sleep(1200);
+      for (const call of calls)
+        await call().catch((error: NodeJS.ErrnoException) => expect(error.code).toMatch(FAILED));
+    }
+    await free();
+    release();
+    await eventually(() => writeFile(server.path('later'), 'content'), ARRIVAL_LIMIT_MS);
+    expect(await server.bucket.text('acknowledged')).toBe('content');
+    await eventually(async () => {
+      const names = (await server.bucket.keys()).map((key) => key.replace(/\/$/, ''));
+      expect((await readdir(server.dir)).sort()).toEqual(names.sort());
+    }, ARRIVAL_LIMIT_MS);
+    for (let i = 4; i < 30; i += 1) expect(await readFile(server.path(`old${i}`), 'utf8')).toBe(`content of ${i}`);
+    expect((await statusOf(server)).guardian.restarts).toBe(0);
+    expect(server.log).not.toContain('is damaged');
     await server.umount();
   });
 
