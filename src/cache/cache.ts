@@ -189,11 +189,18 @@ class DiskCache implements BlockCache {
       this.#unrefer(content);
       return false;
     }
-    const summing = this.#summing.run(() => content.sum(this.#closing.signal)).finally(() => this.#unrefer(content));
+    const summing = this.#summing.run(() => this.#sum(content)).finally(() => this.#unrefer(content));
     this.#inBackground(summing);
     // Contents wait for their checksums in memory: so many of them, not more.
     if (this.#background.size > BACKGROUND_MAX) await summing;
     return true;
+  }
+
+  async #sum(content: Content): Promise<void> {
+    const { signal } = this.#closing;
+    await content.sum(signal);
+    // No time was left: without checksums the index never hears of the file.
+    if (signal.aborted && content.row === undefined) await this.#files.remove(content.id);
   }
 
   #noteChanged(content: Content): void {

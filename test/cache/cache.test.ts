@@ -273,6 +273,18 @@ test('adopt takes a file over, checksums included', async () => {
   expect(await bytesOf(await again.slice(0, bytes.length))).toEqual(bytes);
 });
 
+test('a file that is adopted at the very end is known, or gone', async () => {
+  const path = `${fixture.directory}-staged`;
+  await writeFile(path, pattern(16 * BLOCK_BYTES));
+  const cache = await fixture.open();
+  const id = fixture.allocate();
+  expect(await cache.adopt(id, 16 * BLOCK_BYTES, path)).toBe(true);
+  await cache.close();
+  const entries = await readdir(fixture.directory, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile());
+  expect(files.length).toBe(fixture.contents.get(id) === undefined ? 0 : 1);
+});
+
 test('adopt from another file system copies', async () => {
   const path = `/dev/shm/tsfs-adopt-${process.pid}`;
   await writeFile(path, pattern(9000));
