@@ -3,8 +3,8 @@ import { BLOCK_BYTES } from '../cache/contract.ts';
 
 /** Readers of one content that are told apart. */
 const STREAMS_MAX = 8;
-/** Reads may arrive somewhat out of order: the kernel reads ahead in parallel. */
-const SLACK_BYTES = BLOCK_BYTES;
+/** Reads arrive out of order, as the kernel reads ahead in parallel: each may be so many of its own lengths too early or too late. */
+const SLACK_READS = 4;
 /** Adjacent reads before anything is read ahead: one neighbour may be chance. */
 const HITS_BEFORE_AHEAD = 2;
 const FIRST_WINDOW_BYTES = 512 * 1024;
@@ -48,8 +48,9 @@ export class ReadAhead {
   }
 
   #take(offset: number, end: number): Stream {
+    const slackBytes = Math.max(BLOCK_BYTES, SLACK_READS * (end - offset));
     const index = this.#streams.findIndex(
-      ({ nextOffset }) => offset <= nextOffset + SLACK_BYTES && end >= nextOffset - SLACK_BYTES,
+      ({ nextOffset }) => offset <= nextOffset + slackBytes && end >= nextOffset - slackBytes,
     );
     const [found] = index < 0 ? [] : this.#streams.splice(index, 1);
     const stream = found ?? { nextOffset: end, hits: 0, windowBytes: 0, aheadOffset: 0 };
