@@ -97,7 +97,11 @@ class Comparison {
 
   #tell(path: string, row: NodeRow, text: string): void {
     this.#scene.onFinding({ area: 'bucket', path, text, repair: REPAIR });
-    if (this.#scene.isRepairing) this.#scene.layers.index.nodes.remove(row.id);
+    if (!this.#scene.isRepairing) return;
+    const { nodes } = this.#scene.layers.index;
+    nodes.remove(row.id);
+    // What a listing does not name is believed to be missing.
+    if (row.parent !== undefined) nodes.update(row.parent, { listedAtMs: 0 });
   }
 
   #isUnderWay(path: string): boolean {

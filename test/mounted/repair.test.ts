@@ -12,7 +12,7 @@ import { mountElsewhere, stateDirectory, tsfs } from './commands.ts';
 import { eventually, startServer, type TestServer } from './harness.ts';
 
 const ARRIVAL_LIMIT_MS = 40_000;
-const ONE_TRY = ['retries=0', 'connect_timeout=1', 'stat_cache_expire=600'];
+const ONE_TRY = ['retries=0', 'connect_timeout=1', 'stat_cache_expire=600', 'negative_timeout=600'];
 const MIB = 1024 * 1024;
 
 /** All names are known, so that files can be made while the store is away. */
