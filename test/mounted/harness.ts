@@ -153,7 +153,10 @@ export class TestServer {
     const deadlineMs = performance.now() + READY_LIMIT_MS;
     while (!this.#log.includes('"msg":"mounted"', mark)) {
       if (hasEnded(daemon)) throw new Error(`the daemon ended with status ${daemon.exitCode}:\n${this.#log}`);
-      if (performance.now() > deadlineMs) throw new Error(`not mounted in time:\n${this.#log}`);
+      if (performance.now() > deadlineMs) {
+        const requests = JSON.stringify(proxy.counts());
+        throw new Error(`not mounted in time; ${await whereabouts(this.pid)}; requests ${requests}:\n${this.#log}`);
+      }
       await sleep(10);
     }
     for (const connection of await connectionsOf(bucket.name)) this.#connections.add(connection);
@@ -249,6 +252,22 @@ export class TestServer {
 async function childrenOf(pid: number): Promise<number[]> {
   const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
   return text.split(' ').filter(Boolean).map(Number);
+}
+
+/** Where in the kernel the threads of a process and of its children wait. */
+async function whereabouts(pid: number): Promise<string> {
+  const read = (path: string) => readFile(path, 'utf8').then((text) => text.trim(), errorName);
+  const places: string[] = [];
+  for (const each of [pid, ...(await childrenOf(pid))]) {
+    const threads = await readdir(`/proc/${each}/task`).catch(() => []);
+    const waits = threads.map((thread) => read(`/proc/${each}/task/${thread}/wchan`));
+    places.push(`${await read(`/proc/${each}/comm`)} (${each}) in ${(await Promise.all(waits)).join(' ')}`);
+  }
+  return places.join(', ');
+}
+
+function errorName(error: NodeJS.ErrnoException): string {
+  return error.code ?? error.message;
 }
 
 /** Not a zombie either. */
