@@ -1,8 +1,10 @@
-import { mkdir, rm, stat } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { mkdir, stat } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
 import type { StampClock } from '../base/clock.ts';
 import type { ContentId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
+import { removeFile } from '../base/remove-file.ts';
 import { Semaphore } from '../base/semaphore.ts';
 import type { ContentRow, ContentTable } from '../index/contract.ts';
 import { blockCount } from './blocks.ts';
@@ -84,13 +86,14 @@ class DiskCache implements BlockCache {
 
   async adopt(id: ContentId, sizeBytes: number, path: string): Promise<boolean> {
     try {
-      if ((await stat(path)).size !== sizeBytes) return false;
-      return await this.#adopt(id, sizeBytes, path);
+      const stats = await stat(path);
+      const isAdopted = stats.size === sizeBytes && (await this.#adopt(id, path, stats));
+      if (!isAdopted) await removeFile(path);
+      return isAdopted;
     } catch (error) {
       this.#options.log.warn({ content: id, code: errorCode(error) }, 'cannot take a file over into the cache');
+      await removeFile(path);
       return false;
-    } finally {
-      await rm(path, { force: true });
     }
   }
 
@@ -179,9 +182,9 @@ class DiskCache implements BlockCache {
     this.#recent.set(content.id, content, { size: content.blockCount + 1 });
   }
 
-  async #adopt(id: ContentId, sizeBytes: number, path: string): Promise<boolean> {
-    const content = this.#refer(new Content(id, sizeBytes, undefined, this.#env));
-    const isAdopted = await content.adopt(path).catch((error: unknown) => {
+  async #adopt(id: ContentId, path: string, stats: Stats): Promise<boolean> {
+    const content = this.#refer(new Content(id, stats.size, undefined, this.#env));
+    const isAdopted = await content.adopt(path, stats).catch((error: unknown) => {
       this.#space.noteTrouble(error);
       return false;
     });

@@ -1,4 +1,5 @@
 /** One content while it is in memory: which blocks are present, and which of them were seen to be sound. */
+import type { Stats } from 'node:fs';
 import { chmod } from 'node:fs/promises';
 import type { StampClock } from '../base/clock.ts';
 import type { ContentId } from '../base/ids.ts';
@@ -121,13 +122,13 @@ export class Content {
    * Takes over a complete file that this process wrote: all blocks count, their checksums follow with `sum`. False when there
    * is no room. Rejects with the errors of rename(2).
    */
-  async adopt(path: string): Promise<boolean> {
+  async adopt(path: string, { dev, mode }: Stats): Promise<boolean> {
     const { space, files } = this.#env;
     if (!this.#presence.isTracked) return false;
     const bytes = diskBytes(this.sizeBytes);
-    if (!(await space.reserve(bytes, (await files.isSameFileSystem(path)) ? 0 : bytes))) return false;
+    if (!(await space.reserve(bytes, dev === (await files.device()) ? 0 : bytes))) return false;
     try {
-      await chmod(path, 0o600);
+      if ((mode & 0o777) !== 0o600) await chmod(path, 0o600);
       await files.place(this.id, path);
     } catch (error) {
       space.release(bytes);

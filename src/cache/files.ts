@@ -3,11 +3,12 @@
  * a directory. Every call copes with a directory that somebody empties at the same time.
  */
 import { constants, fstat as fstatCallback } from 'node:fs';
-import { copyFile, type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, type FileHandle, mkdir, open, rename, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Clock } from '../base/clock.ts';
 import type { ContentId } from '../base/ids.ts';
+import { removeFile } from '../base/remove-file.ts';
 
 const fstat = promisify(fstatCallback);
 
@@ -35,6 +36,7 @@ export class CacheFiles {
   readonly #open = new Map<ContentId, CacheFile>();
   readonly #opening = new Map<ContentId, Promise<CacheFile | undefined>>();
   readonly #removing = new Map<ContentId, Promise<void>>();
+  #device: { readonly number: number; readonly askedAtMs: number } | undefined;
 
   constructor(directory: string, clock: Clock) {
     this.#directory = directory;
@@ -102,13 +104,12 @@ export class CacheFiles {
   /** Makes the file at `source` the content's file: by rename, or by copy from another file system. */
   async place(id: ContentId, source: string): Promise<void> {
     const target = this.path(id);
-    await mkdir(dirname(target), { recursive: true, mode: 0o700 });
     try {
-      await rename(source, target);
+      await withDirectory(target, () => rename(source, target));
     } catch (error) {
       if (errorCode(error) !== 'EXDEV') throw error;
       await copyFile(source, target, constants.COPYFILE_FICLONE);
-      await rm(source, { force: true });
+      await removeFile(source);
     }
   }
 
@@ -129,11 +130,14 @@ export class CacheFiles {
     return true;
   }
 
-  /** True when a rename from there would do. */
-  async isSameFileSystem(path: string): Promise<boolean> {
-    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    const [here, there] = await Promise.all([stat(this.#directory), stat(path)]);
-    return here.dev === there.dev;
+  /** Of the cache's file system, as stat(2) tells it: from files on the same one a rename would do. */
+  async device(): Promise<number> {
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#device === undefined || nowMs - this.#device.askedAtMs > RECHECK_MS) {
+      await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+      this.#device = { number: (await stat(this.#directory)).dev, askedAtMs: nowMs };
+    }
+    return this.#device.number;
   }
 
   async close(): Promise<void> {
@@ -176,14 +180,7 @@ export class CacheFiles {
     const flags = constants.O_RDWR | constants.O_NOFOLLOW;
     if (mode === 'existing') return open(path, flags);
     // Not truncated: what an older file of that name holds, no checksum vouches for.
-    const create = flags | constants.O_CREAT;
-    try {
-      return await open(path, create, 0o600);
-    } catch (error) {
-      if (errorCode(error) !== 'ENOENT') throw error;
-      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-      return open(path, create, 0o600);
-    }
+    return withDirectory(path, () => open(path, flags | constants.O_CREAT, 0o600));
   }
 
   #detach(id: ContentId, file: CacheFile): void {
@@ -195,7 +192,7 @@ export class CacheFiles {
     await this.#opening.get(id);
     const file = this.#open.get(id);
     if (file !== undefined) this.#detach(id, file);
-    await rm(this.path(id), { force: true });
+    await removeFile(this.path(id));
     if (file !== undefined && file.leases === 0) await file.handle.close();
   }
 
@@ -207,6 +204,17 @@ export class CacheFiles {
       dismiss(file);
       return;
     }
+  }
+}
+
+/** Makes the directory of the path where it is missing. */
+async function withDirectory<T>(path: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT') throw error;
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    return act();
   }
 }
 

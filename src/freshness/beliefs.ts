@@ -5,9 +5,9 @@
  *
  * Knows rows and names; neither wire bytes nor the SDK.
  */
-import { LRUCache } from 'lru-cache';
 import type { StampClock } from '../base/clock.ts';
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
+import { RecentMap } from '../base/recent-map.ts';
 import type { NodeRow } from '../index/contract.ts';
 
 export interface BeliefOptions {
@@ -33,23 +33,23 @@ type DirectorySize = 'one-page' | 'large';
 export class Beliefs {
   readonly #clock: StampClock;
   readonly #options: BeliefOptions;
-  readonly #missingUntil: LRUCache<string, number>;
-  readonly #removedAt: LRUCache<string, number>;
-  readonly #heat: LRUCache<NodeId, DirectoryHeat>;
-  readonly #sizes: LRUCache<NodeId, DirectorySize>;
-  readonly #markersSeenAt: LRUCache<NodeId, number>;
-  readonly #walkedAt: LRUCache<NodeId, number>;
+  readonly #missingUntil: RecentMap<string, number>;
+  readonly #removedAt: RecentMap<string, number>;
+  readonly #heat: RecentMap<NodeId, DirectoryHeat>;
+  readonly #sizes: RecentMap<NodeId, DirectorySize>;
+  readonly #markersSeenAt: RecentMap<NodeId, number>;
+  readonly #walkedAt: RecentMap<NodeId, number>;
   #trustedFromMs = 0;
 
   constructor(clock: StampClock, options: BeliefOptions) {
     this.#clock = clock;
     this.#options = options;
-    this.#missingUntil = new LRUCache({ max: options.maxNames });
-    this.#removedAt = new LRUCache({ max: options.maxNames });
-    this.#heat = new LRUCache({ max: options.maxNames });
-    this.#sizes = new LRUCache({ max: options.maxNames });
-    this.#markersSeenAt = new LRUCache({ max: options.maxNames });
-    this.#walkedAt = new LRUCache({ max: options.maxNames });
+    this.#missingUntil = new RecentMap(options.maxNames);
+    this.#removedAt = new RecentMap(options.maxNames);
+    this.#heat = new RecentMap(options.maxNames);
+    this.#sizes = new RecentMap(options.maxNames);
+    this.#markersSeenAt = new RecentMap(options.maxNames);
+    this.#walkedAt = new RecentMap(options.maxNames);
   }
 
   /** After a crash: the bucket may have done what the index was not told of, so nothing that was noted until now is believed. */

@@ -49,13 +49,17 @@ export class Committer {
    * that the same process still holds open is not worth an upload yet, and must not replace what readers see.
    */
   async flush(id: NodeId, pid: number): Promise<void> {
-    const { openFiles, contents, context, tree } = this.#parts;
+    const { openFiles, contents, context, tree, retirement } = this.#parts;
     const file = openFiles.find(id);
     if (file !== undefined) await contents.notice(file);
     const row = context.index.nodes.get(id);
     if (file?.staging?.sizeBytes === 0 && row?.dirty && (await holdsDescriptor(pid, tree.inodeOf(row)))) return;
     await this.makeDurable(id);
-    if (file !== undefined && row !== undefined) await this.#mappings.noteFlush(file, pid, tree.inodeOf(row));
+    // What an earlier process had opened, and how, is not always known.
+    const mayBeMapped = file?.mayBeMapped || retirement.isInherited(id);
+    if (file !== undefined && row !== undefined && mayBeMapped) {
+      await this.#mappings.noteFlush(file, pid, tree.inodeOf(row));
+    }
     context.views.invalidateNode(id, 0, 0);
   }
 

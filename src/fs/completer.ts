@@ -5,11 +5,12 @@
 import type { NodeId } from '../base/ids.ts';
 import type { FsContext } from './context.ts';
 import { isOutage } from './errors.ts';
+import type { Lister } from './lister.ts';
 import type { Resolver } from './resolver.ts';
 
 const MAX_WAITING = 2000;
 const MAX_RUNNING = 8;
-/** Whoever walks directories (`ls -lR`) is let through first: the requests begin when nobody has looked for so long. */
+/** Whoever walks directories (`ls -lR`) is let through first: the requests begin when nobody has looked, and nothing was listed, for so long. */
 const QUIET_MS = 100;
 /** Where it never becomes quiet, some are made all the same: so many each time. */
 const PATIENCE_MS = 5_000;
@@ -18,6 +19,7 @@ const IMPATIENT_REQUESTS = 100;
 export class Completer {
   readonly #context: FsContext;
   readonly #resolver: Resolver;
+  readonly #lister: Lister;
   readonly #waiting = new Set<NodeId>();
   #running = 0;
   #isClosed = false;
@@ -27,9 +29,10 @@ export class Completer {
   #allowance = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(context: FsContext, resolver: Resolver) {
+  constructor(context: FsContext, resolver: Resolver, lister: Lister) {
     this.#context = context;
     this.#resolver = resolver;
+    this.#lister = lister;
   }
 
   get waiting(): number {
@@ -53,6 +56,8 @@ export class Completer {
 
   #start(): void {
     const nowMs = this.#context.clock.monotonicMs();
+    // Whoever walks waits for it.
+    if (this.#lister.isListing) this.#lastWantedAtMs = nowMs;
     const isQuiet = nowMs - this.#lastWantedAtMs >= QUIET_MS;
     const isOverdue = nowMs - this.#waitingSinceMs >= PATIENCE_MS;
     if (!isQuiet && !isOverdue) {

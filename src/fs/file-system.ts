@@ -114,7 +114,7 @@ export class FileSystem implements Operations {
     this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, backlog, (id) =>
       this.#completer.want(id),
     );
-    this.#completer = new Completer(context, this.#resolver);
+    this.#completer = new Completer(context, this.#resolver, this.#lister);
     this.#contents = new Contents(context, this.#tree, this.#resolver, this.#openFiles);
     const parts = {
       context,
@@ -316,7 +316,7 @@ export class FileSystem implements Operations {
     const row = await this.#currentVersion(id, !writes);
     if (row.kind !== 'file') throw new FsError('ELOOP');
     if (!writes) this.#nextFiles.noteOpen(row);
-    const file = await this.#openFiles.open(id, writes);
+    const file = await this.#openFiles.open(id, flags & O_ACCMODE);
     try {
       if ((flags & O_TRUNC) !== 0) await this.#attributes.truncate(id, 0);
       if (killPrivileges) this.#contents.dropPrivileges(id);
@@ -334,7 +334,7 @@ export class FileSystem implements Operations {
     const make = async () => (await this.#namespace.createFile(parent, name, mode, caller)).id;
     const id = await resumable(caller, 'EEXIST', make, async () => (await this.#existing(parent, name, 'file')).node);
     const writes = (flags & O_ACCMODE) !== O_RDONLY;
-    const file = await this.#openFiles.open(id, writes);
+    const file = await this.#openFiles.open(id, flags & O_ACCMODE);
     try {
       const staging = await this.#stageNew(file);
       if ((flags & O_EXCL) !== 0 && this.#tree.row(id).etag === undefined) staging.noteExclusive(true);
@@ -507,7 +507,7 @@ export class FileSystem implements Operations {
   async #reopen({ node, flags, backingId, backingInode }: OpenRecord): Promise<void> {
     const row = this.#context.index.nodes.get(node);
     if (row === undefined) return;
-    const file = await this.#openFiles.open(node, (flags & O_ACCMODE) !== O_RDONLY);
+    const file = await this.#openFiles.open(node, flags & O_ACCMODE);
     if (backingId > 0) await this.#contents.inheritBackingFile(file, backingInode);
   }
 

@@ -81,6 +81,11 @@ export class Lister {
     return this.#jobs.get(directory);
   }
 
+  /** Some directory is being listed now. */
+  get isListing(): boolean {
+    return this.#jobs.size > 0;
+  }
+
   /** See `Beliefs.isBeingWalked`. */
   isBeingWalked(directory: NodeRow): boolean {
     return this.#context.beliefs.isBeingWalked(directory, this.#jobs.has(directory.id));

@@ -1,9 +1,12 @@
 /** What is in use: nodes with open descriptors, running operations or changes that the bucket does not have. */
+import { constants } from 'node:fs';
 import type { Timespec } from '../base/clock.ts';
 import type { NodeId } from '../base/ids.ts';
 import type { FileSlice } from '../cache/contract.ts';
 import type { Staging } from '../journal/contract.ts';
 import type { ContentReader } from '../transfer/contract.ts';
+
+const { O_RDONLY, O_RDWR } = constants;
 
 /**
  * The state of one node while it is in use. Everything in it can be rebuilt from the index and the journal, so a restarted worker
@@ -25,6 +28,8 @@ export class OpenFile {
   isMarkedDirty = false;
   /** The driver was given the staging file for passthrough: it may be written to without a word. */
   mayHaveUnseenWrites = false;
+  /** Somebody opened it for reading and writing, as a shared mapping that is written to needs it. It may outlive the descriptor. */
+  mayBeMapped = false;
   /** The cache file that the driver was given for passthrough, to read from. Kept until nobody uses the node any more. */
   lent: FileSlice | undefined;
   /** The kernel may have another file for this node than its content is in now: nothing more may be read or written by passthrough. */
@@ -95,10 +100,12 @@ export class OpenFiles {
     }
   }
 
-  open(id: NodeId, writes: boolean): Promise<OpenFile> {
+  /** `accessMode`: O_RDONLY, O_WRONLY or O_RDWR. */
+  open(id: NodeId, accessMode: number): Promise<OpenFile> {
     return this.#take(id, (file) => {
-      if (writes) file.writers += 1;
-      else file.readers += 1;
+      if (accessMode === O_RDONLY) file.readers += 1;
+      else file.writers += 1;
+      if (accessMode === O_RDWR) file.mayBeMapped = true;
     });
   }
 

@@ -2,11 +2,12 @@
  * What a staging file says of itself, in a small file beside it: enough to bring it to the bucket when the index is lost. Written soon after each
  * change of it, and before an fsync is answered.
  */
-import { type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, open, readFile, rename, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Extent } from '../base/extents.ts';
 import { KeyedLock } from '../base/locks.ts';
 import type { Logger } from '../base/log.ts';
+import { removeFile } from '../base/remove-file.ts';
 import type { DurableStaging, Index, NodeFields, StagingRow } from '../index/contract.ts';
 import { pathOf } from '../index/path.ts';
 
@@ -148,7 +149,7 @@ export class Describer {
 
   async #remove(staging: Describable): Promise<void> {
     this.#written.delete(staging);
-    await rm(descriptionPath(staging.path), { force: true });
+    await removeFile(descriptionPath(staging.path));
   }
 }
 

@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
-import { type FileHandle, open, rename, rm, statfs } from 'node:fs/promises';
+import { type FileHandle, open, rename, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { faultPoint } from '../base/fault-points.ts';
 import type { NodeId } from '../base/ids.ts';
 import { KeyedLock } from '../base/locks.ts';
 import type { Logger } from '../base/log.ts';
+import { removeFile } from '../base/remove-file.ts';
 import type { Index, IntentAction, IntentRow, StagingRow } from '../index/contract.ts';
 import { allRows } from '../index/pages.ts';
 import type { Journal, Staging, Stray } from './contract.ts';
@@ -91,7 +92,7 @@ class DirectoryJournal implements Journal {
       if (staging === undefined) return;
       this.#open.delete(node);
       // The file first: one without a row would look like something to keep.
-      await rm(staging.path, { force: true });
+      await removeFile(staging.path);
       faultPoint('discard.removed');
       this.#index.pending.deleteStaging(node);
       await this.#end(staging);
@@ -210,7 +211,7 @@ class DirectoryJournal implements Journal {
       this.#index.pending.putStaging(row);
     } catch (error) {
       await file.close();
-      await rm(path);
+      await removeFile(path);
       throw error;
     }
     const made = { path, sizeBytes: baseSizeBytes, present: [], leftAt: undefined };
@@ -239,7 +240,7 @@ class DirectoryJournal implements Journal {
         return this.#begin(file, row, { path, sizeBytes, present, isClean: true, leftAt: undefined });
     } catch (error) {
       pending.deleteStaging(node);
-      await rm(path, { force: true });
+      await removeFile(path);
       throw error;
     }
     pending.deleteStaging(node);

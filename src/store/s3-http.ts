@@ -208,7 +208,9 @@ function toResponse(incoming: http.IncomingMessage, limitBytes: number): WireRes
   for (const [name, value] of Object.entries(incoming.headers)) {
     headers[name] = Array.isArray(value) ? value.join(', ') : (value ?? '');
   }
-  if (limitBytes === Infinity) return { statusCode: incoming.statusCode ?? 0, headers, body: incoming };
+  // The parser passes no more on than what Content-Length says.
+  const isBounded = limitBytes === Infinity || Number(headers['content-length']) <= limitBytes;
+  if (isBounded) return { statusCode: incoming.statusCode ?? 0, headers, body: incoming };
   const body = pipeline(incoming, new Limit(limitBytes), () => {});
   body.on('error', () => {});
   return { statusCode: incoming.statusCode ?? 0, headers, body };

@@ -33,8 +33,9 @@ export class Bodies {
   readonly #digester = new Digester(() => this.#memory.clear());
 
   /** Hex MD5 of a range of any size. */
-  digest(range: FileRange): Promise<string> {
-    return this.#digester.digest(range);
+  async digest(range: FileRange): Promise<string> {
+    if (range.lengthBytes > SMALL_BYTES) return this.#digester.digest(range);
+    return (await smallBody(range)).md5Hex;
   }
 
   /** Waits for memory, and lends a body: nobody may read it once `send` has resolved. */
