@@ -4,8 +4,8 @@ import { chmod } from 'node:fs/promises';
 import type { StampClock } from '../base/clock.ts';
 import type { ContentId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
-import { Semaphore } from '../base/semaphore.ts';
 import type { ContentRow } from '../index/contract.ts';
+import { BlockWriter } from './block-writer.ts';
 import { blockLength, checksum, diskBytes } from './blocks.ts';
 import { BLOCK_BYTES, type FileSlice } from './contract.ts';
 import { type CacheFile, type CacheFiles, errorCode } from './files.ts';
@@ -41,8 +41,7 @@ export class Content {
   readonly #env: ContentEnvironment;
   readonly #presence: Presence;
   readonly #puts = new Map<number, Promise<boolean>>();
-  /** The kernel lets one at a time write to a file; the others would hold threads that all files share. */
-  readonly #writing = new Semaphore(1);
+  readonly #writer = new BlockWriter();
   readonly #checks = new Map<number, Promise<boolean>>();
   /** Counts the times that the file was found gone, so that two finders do not start over twice. */
   #epoch = 0;
@@ -216,7 +215,7 @@ export class Content {
     const file = await this.#lease(true);
     if (file === undefined) return false;
     try {
-      await this.#writing.run(() => writeFully(file, bytes, block * BLOCK_BYTES));
+      await this.#writer.write(file, block, bytes);
       if (file.detached) return false;
       // Only now, after the bytes: a crash in between leaves an absent block, never a wrong one.
       this.#presence.add(block, checksum(bytes));
@@ -316,12 +315,5 @@ export class Content {
     this.#env.space.release(lostBytes);
     this.#env.log.debug({ content: this.id }, 'a cache file is gone, given away or worthless: no block is present');
     this.#env.noteChanged(this);
-  }
-}
-
-async function writeFully(file: CacheFile, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    const { bytesWritten } = await file.handle.write(bytes, done, bytes.length - done, position + done);
-    done += bytesWritten;
   }
 }

@@ -45,6 +45,16 @@ test('blocks come back as they were put, also after a restart', async () => {
   expect(await bytesOf(await again.slice(100, 2 * BLOCK_BYTES))).toEqual(bytes.subarray(100, 100 + 2 * BLOCK_BYTES));
 });
 
+test('blocks that come all at once, in any order, are each where they belong', async () => {
+  const cache = await fixture.open();
+  const bytes = pattern(50 * BLOCK_BYTES + 77);
+  const content = await cache.open(fixture.allocate(), bytes.length);
+  const order = Array.from({ length: content.blockCount }, (_, i) => (i * 7) % content.blockCount);
+  const blocks = [...order, ...order].map((block) => content.put(block, blockOf(bytes, block)));
+  expect(new Set(await Promise.all(blocks))).toEqual(new Set([true]));
+  expect(await bytesOf(await content.slice(0, bytes.length))).toEqual(bytes);
+});
+
 test('directory 0700, files 0600', async () => {
   const cache = await fixture.open();
   const content = await cache.open(fixture.allocate(), 10);
