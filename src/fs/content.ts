@@ -19,8 +19,8 @@ import { isLater, type Tree, withoutPrivileges } from './tree.ts';
 const FILL_BYTES = 4 * 1024 * 1024;
 
 /**
- * From this size on a file is read by passthrough when all of it is in the cache. Measured: below 4 MiB the page cache and opens that native
- * threads answer are faster; from 16 MiB on passthrough is, 1.4 times where everything is in memory, 2.6 times where nothing is.
+ * From this size on a file is read by passthrough when all of it is in the cache. Measured: at 1 MiB the page cache and opens that native threads
+ * answer are nine times as fast, at 4 MiB as fast, at 16 MiB passthrough is 1.4 times as fast, 2.6 times where memory has nothing of the file.
  */
 const LENT_MIN_BYTES = 8 * 1024 * 1024;
 
