@@ -208,11 +208,18 @@ export class Resolver {
     return directory.listedAtMs > 0 && !this.#context.beliefs.isKnownLarge(directory.id);
   }
 
-  /** A name that nobody listed: GET of the first block brings attributes and content; if there is none, maybe a directory. */
+  /**
+   * A name that nobody listed: GET of the first block brings attributes and content; if there is none, maybe a directory. In a large directory,
+   * which was listed once, it is most likely a name that is about to be made: one LIST tells that there is neither.
+   */
   async #probe(parent: NodeId, name: string): Promise<void> {
     const { index, downloader, clock, beliefs } = this.#context;
     const key = this.#tree.newKey(parent, name, 'file');
     const askedAtMs = clock.stampMs();
+    if (beliefs.isKnownLarge(parent) && !(await this.#mayBeThere(key))) {
+      beliefs.noteMissing(parent, name, askedAtMs);
+      return;
+    }
     let allocated: ContentId | undefined;
     const allocate = () => {
       allocated ??= index.contents.allocate();
@@ -239,6 +246,17 @@ export class Resolver {
     const row = index.nodes.child(parent, name);
     if (row !== undefined) beliefs.noteMarkerSeen(row.id, askedAtMs);
     return true;
+  }
+
+  /** False: there is neither an object of that key nor a directory. True also when more than a page of others begin with it. */
+  async #mayBeThere(key: string): Promise<boolean> {
+    let isFirst = true;
+    for await (const page of this.#context.store.list({ prefix: key, delimiter: '/' })) {
+      if (!isFirst || page.objects.some((object) => object.key === key) || page.prefixes.includes(`${key}/`))
+        return true;
+      isFirst = false;
+    }
+    return false;
   }
 
   async #firstKeyBelow(prefix: string): Promise<string | undefined> {

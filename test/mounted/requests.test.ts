@@ -24,6 +24,9 @@ const LIMIT_MS = 60_000;
 /** What is done behind the caller's back has been asked for by then. */
 const BACKGROUND_MS = 150;
 
+/** Names that were missing are asked for again. */
+const NEGATIVE_MS = 1100;
+
 type Requests = Partial<Record<S3Operation, number>>;
 
 async function requestsOf(server: TestServer, action: () => Promise<unknown>): Promise<Requests> {
@@ -128,6 +131,24 @@ describe('changing', { timeout: LIMIT_MS }, () => {
     const { PUT, ...questions } = await requestsOf(other, () => writeFile(other.path('a'), 'content'));
     expect(PUT).toBe(1);
     expect(total(questions)).toBeLessThanOrEqual(2);
+  });
+
+  test('in a directory of more than a page: one question for the missing name, and one PUT', async () => {
+    const server = await startServer();
+    const numbers = Array.from({ length: 1100 }, (_, i) => i).values();
+    const putSome = async () => {
+      for (const number of numbers) await server.bucket.put(`d/${number}`, '');
+    };
+    await Promise.all(Array.from({ length: 20 }, putSome));
+    await readdir(server.path('d'));
+    await sleep(NEGATIVE_MS);
+    expect(await requestsOf(server, () => writeFile(server.path('d/new'), 'x'))).toEqual({ LIST: 1, PUT: 1 });
+
+    await server.bucket.put('d/behind', 'made elsewhere');
+    await server.bucket.put('d/below/it', 'made elsewhere, too');
+    await sleep(NEGATIVE_MS);
+    expect(await readFile(server.path('d/behind'), 'utf8')).toBe('made elsewhere');
+    expect(await readFile(server.path('d/below/it'), 'utf8')).toBe('made elsewhere, too');
   });
 
   test('overwrite: one PUT; with the bytes that it has: nothing', async () => {
