@@ -71,7 +71,8 @@ class DiskCache implements BlockCache {
       evict: (bytes) => this.#evict(bytes),
     });
     const noteChanged = (content: Content) => this.#noteChanged(content);
-    this.#env = { files: this.#files, space: this.#space, clock, log, counters: this.#counters, noteChanged };
+    const record = (content: Content) => this.#isRecorded(content);
+    this.#env = { files: this.#files, space: this.#space, clock, log, counters: this.#counters, noteChanged, record };
     if (options.tidy === false) return;
     this.#inBackground(this.#sweep());
     // The limit may be lower than last time.
@@ -241,6 +242,11 @@ class DiskCache implements BlockCache {
     this.#isFailing = false;
     this.#changed.clear();
     for (const content of changed) if (content.references === 0) this.#retire(content);
+  }
+
+  #isRecorded(content: Content): boolean {
+    if (this.#changed.has(content)) this.#flush();
+    return content.row !== undefined && !this.#changed.has(content);
   }
 
   #record({ row }: Content): void {

@@ -20,6 +20,8 @@ export interface ContentEnvironment {
   readonly counters: { damagedBlocks: number; refusedBlocks: number };
   /** The row in the index is out of date. */
   readonly noteChanged: (content: Content) => void;
+  /** Brings the row up to date at once. False when that must wait. */
+  readonly record: (content: Content) => boolean;
 }
 
 export interface Verification {
@@ -107,6 +109,8 @@ export class Content {
   async whole(mayBeUnchecked: boolean): Promise<FileSlice | undefined> {
     if (!this.#isUnsummed) this.#presence.doubt(this.#env.clock.monotonicMs());
     if (!this.isComplete || !(mayBeUnchecked || this.#presence.isTrustedWhole)) return undefined;
+    // Who comes after a crash must know this file as the content's, or changes would go into another one.
+    if (!this.#env.record(this)) return undefined;
     const file = await this.#lease(false);
     return file && this.#sliceOf(file, 0, this.sizeBytes);
   }
