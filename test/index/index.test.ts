@@ -308,7 +308,7 @@ describe('the database as a whole', () => {
     index = openIndex({ path, log: silentLogger, walLimitBytes });
     let largest = 0;
     let wasCut = false;
-    for (let i = 0; i < 400 && !wasCut; i += 1) {
+    for (let i = 0; i < 3000 && !wasCut; i += 1) {
       index.transaction(() => {
         for (let j = 0; j < 50; j += 1) add(`f${i}-${j}`);
       });
@@ -320,5 +320,5 @@ describe('the database as a whole', () => {
     expect(largest).toBeGreaterThan(walLimitBytes);
     expect(wasCut).toBe(true);
     expect((await stat(`${path}-wal`)).size).toBeGreaterThanOrEqual(LOG_RESERVE_BYTES);
-  }, 20_000);
+  }, 60_000);
 });
