@@ -3,7 +3,10 @@ import { defineConfig } from 'vitest/config';
 
 const GLOBAL_SETUP = 'test/support/global-setup.ts';
 
-/** Tests that mount, or that run whole programs. Each has buckets and directories of its own, so two run beside each other. */
+/**
+ * Tests that mount, or that run whole programs. Each has buckets and directories of its own, and waits more than it computes: three
+ * run beside each other.
+ */
 const MOUNTED = ['test/{mount,cli,mounted}/**/*.test.ts', 'test/**/*.mounted.test.ts'];
 
 export default defineConfig({
@@ -31,7 +34,7 @@ export default defineConfig({
         test: {
           name: 'mounted',
           include: MOUNTED,
-          maxWorkers: 2,
+          maxWorkers: 3,
           testTimeout: 120_000,
           sequence: { groupOrder: 1 },
         },
