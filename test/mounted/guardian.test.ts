@@ -364,6 +364,13 @@ test('a worker that hangs is replaced', { timeout: 90_000 }, async () => {
   await server.umount();
 });
 
+/** Three, and one more each time that another request came after the deadly one: it was not known then which of them it was. */
+function expectFewRestarts(guardian: { restarts: number; lastRestart?: string | undefined }, why: string): void {
+  expect(guardian.restarts).toBeGreaterThanOrEqual(3);
+  expect(guardian.restarts).toBeLessThanOrEqual(6);
+  expect(guardian.lastRestart).toBe(why);
+}
+
 describe('a request that workers die of', () => {
   test('by a crash: it gets EIO, and nothing else does', { timeout: 90_000 }, async () => {
     const server = await startServer({ environment: FAULTY });
@@ -374,10 +381,7 @@ describe('a request that workers die of', () => {
     expect(server.log).toContain('workers broke down one after the other with this request: it gets EIO');
     expect(server.log).toContain('"operation":"LOOKUP"');
     const { guardian } = await statusOf(server);
-    // One more when another request came after it, so that it was not known yet which of them it was.
-    expect(guardian.restarts).toBeGreaterThanOrEqual(3);
-    expect(guardian.restarts).toBeLessThanOrEqual(6);
-    expect(guardian.lastRestart).toBe('it ended with status 70');
+    expectFewRestarts(guardian, 'it ended with status 70');
     await server.umount();
   });
 
@@ -388,7 +392,7 @@ describe('a request that workers die of', () => {
     await expect(stat(server.path('spin'))).rejects.toMatchObject({ code: 'EIO' });
     await expectKept(server, load.directory, await load.stop());
     const { guardian } = await statusOf(server);
-    expect(guardian).toMatchObject({ restarts: 3, lastRestart: `it did not answer for ${WATCHDOG_SECONDS} s` });
+    expectFewRestarts(guardian, `it did not answer for ${WATCHDOG_SECONDS} s`);
     await server.umount();
   });
 });
