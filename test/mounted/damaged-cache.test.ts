@@ -4,12 +4,13 @@ import { open, readdir, readFile, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { MountStatus } from '../../src/mount/status.ts';
-import { newBucket, startServer, type TestServer } from './harness.ts';
+import { eventually, newBucket, startServer, type TestServer } from './harness.ts';
 import { runProgram } from './syscalls.ts';
 
 const CLI = join(import.meta.dirname, '../../src/cli/main.ts');
 const SMALL_BYTES = 40_000;
 const LARGE_BYTES = 3 * 2 ** 20;
+const CACHED_LIMIT_MS = 10_000;
 
 async function damagedBlocks(server: TestServer): Promise<number> {
   const { output } = await runProgram(process.execPath, [CLI, 'status', server.dir, '--json']);
@@ -19,6 +20,15 @@ async function damagedBlocks(server: TestServer): Promise<number> {
 async function cacheFiles(server: TestServer): Promise<string[]> {
   const entries = await readdir(server.cacheDirectory, { recursive: true, withFileTypes: true });
   return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+}
+
+/** Programs have the bytes before the disk has them. */
+function newFile(server: TestServer, known: ReadonlySet<string>): Promise<string> {
+  return eventually(async () => {
+    const [path] = (await cacheFiles(server)).filter((file) => !known.has(file));
+    if (path === undefined) throw new Error('nothing was cached');
+    return path;
+  }, CACHED_LIMIT_MS);
 }
 
 async function flip(path: string): Promise<void> {
@@ -52,7 +62,7 @@ test('flipped bits, holes and lost ends are found before native threads answer f
   const server = await startServer({ bucket });
   for (const [name, content] of contents) {
     expect((await readFile(server.path(name))).equals(content)).toBe(true);
-    const [path = ''] = (await cacheFiles(server)).filter((file) => !known.has(file));
+    const path = await newFile(server, known);
     known.add(path);
     const damage = DAMAGES[Number(name[0])];
     damages.push(async () => damage?.(path));
