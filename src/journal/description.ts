@@ -125,7 +125,9 @@ export class Describer {
   }
 
   async #compose(staging: Describable): Promise<Description | undefined> {
-    const file = await fingerprint(staging.path);
+    const file = await fingerprint(staging.path).catch(noFile);
+    // It went to the cache in this moment.
+    if (file === undefined) return undefined;
     const { index, bootId } = this.#context;
     const { row } = staging;
     const path = pathOf(index.nodes, row.node);
@@ -176,6 +178,10 @@ export async function fingerprint(path: string): Promise<string> {
   const { size, mtimeNs } = await stat(path, { bigint: true });
   const isSettled = Math.abs(Date.now() - Number(mtimeNs / 1_000_000n)) > FILE_TICK_MS;
   return isSettled ? `${size} ${mtimeNs}` : UNSETTLED;
+}
+
+function noFile(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
 }
 
 async function writeWhole(path: string, text: string, isDurable: boolean): Promise<void> {

@@ -143,8 +143,8 @@ osd class update on start = false
 osd fast shutdown = false
 rgw frontends = beast endpoint=127.0.0.1:${layout.port} tcp_nodelay=1
 rgw dns name = localhost
-rgw gc obj min wait = 60
-rgw gc processor period = 60
+rgw gc obj min wait = 10
+rgw gc processor period = 10
 rgw crypt require ssl = false
 rgw enable usage log = false
 rgw enable ops log = false
