@@ -26,6 +26,7 @@ constexpr uint32_t kMinWriteBytes = 4096;
 constexpr uint32_t kMaxWriteBytes = 16 * 1024 * 1024;
 constexpr int64_t kMaxTtlMs = 1'000'000'000;
 constexpr uint32_t kMaxRequests = 1'000'000;
+constexpr uint32_t kMaxPieces = 256;
 
 // A function whose first argument is the handle of a session.
 template <napi_value (*function)(napi_env, Arguments&, Session&)>
@@ -136,6 +137,17 @@ napi_value replyFile(napi_env env, Arguments& arguments, Session& session) {
   if (!arguments.ok()) return nullptr;
   const uint64_t unique = (static_cast<uint64_t>(high) << 32) | low;
   return makeBoolean(env, session.replyFile(token, unique, fd, offset, length));
+}
+
+// replyMemory(handle, token, uniqueLow, uniqueHigh, pieces) → accepted
+napi_value replyMemory(napi_env env, Arguments& arguments, Session& session) {
+  const auto token = arguments.integer<uint32_t>(1);
+  const auto low = arguments.integer<uint32_t>(2);
+  const auto high = arguments.integer<uint32_t>(3);
+  auto pieces = arguments.pieces(4, kMaxPieces);
+  if (!arguments.ok()) return nullptr;
+  const uint64_t unique = (static_cast<uint64_t>(high) << 32) | low;
+  return makeBoolean(env, session.replyMemory(token, unique, std::move(pieces)));
 }
 
 // writeFile(handle, token, slot, fd, offset) → accepted
@@ -253,6 +265,7 @@ NAPI_MODULE_INIT() {
   exportFunction(env, exports, "keepNoMore", onSession<keepNoMore>);
   exportFunction(env, exports, "reply", onSession<reply>);
   exportFunction(env, exports, "replyFile", onSession<replyFile>);
+  exportFunction(env, exports, "replyMemory", onSession<replyMemory>);
   exportFunction(env, exports, "writeFile", onSession<writeFile>);
   exportFunction(env, exports, "payload", onSession<payload>);
   exportFunction(env, exports, "releasePayload", onSession<releasePayload>);

@@ -1,5 +1,7 @@
-// Threads for file I/O that JavaScript must not wait for: replies from a file, and payloads into a file.
+// Threads for work that JavaScript must not wait for: long replies, from a file or from memory, and payloads into a file.
 #pragma once
+
+#include <sys/uio.h>
 
 #include <condition_variable>
 #include <cstdint>
@@ -20,6 +22,8 @@ struct Job {
   uint32_t length;
   // Write to a file: what is written. Null for replies.
   std::shared_ptr<Payload> payload;
+  // Reply from memory: room for the header, and the bytes. Empty for others.
+  std::vector<iovec> memory;
 };
 
 class IoPool {

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <node_api.h>
+#include <sys/uio.h>
 
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <vector>
 
 class Arguments {
  public:
@@ -49,6 +51,24 @@ class Arguments {
     check(index, napi_get_value_string_utf8(env_, values_[index], nullptr, 0, &length));
     std::string result(length, '\0');
     if (ok_) napi_get_value_string_utf8(env_, values_[index], result.data(), length + 1, &length);
+    return result;
+  }
+
+  // An array of at most `max` Uint8Arrays. JavaScript has to keep them, and what they are, for as long as they are used.
+  std::vector<iovec> pieces(size_t index, uint32_t max) {
+    uint32_t count = 0;
+    check(index, napi_get_array_length(env_, values_[index], &count));
+    if (ok_ && count > max) check(index, napi_invalid_arg);
+    std::vector<iovec> result;
+    for (uint32_t i = 0; ok_ && i < count; i += 1) {
+      napi_value piece = nullptr;
+      napi_typedarray_type type = napi_int8_array;
+      iovec bytes = {};
+      check(index, napi_get_element(env_, values_[index], i, &piece));
+      if (ok_) check(index, napi_get_typedarray_info(env_, piece, &type, &bytes.iov_len, &bytes.iov_base, nullptr, nullptr));
+      if (ok_ && type != napi_uint8_array) check(index, napi_invalid_arg);
+      result.push_back(bytes);
+    }
     return result;
   }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -293,13 +294,18 @@ int Session::reply(size_t size, bool counted) {
 }
 
 int Session::send(const uint8_t* message, size_t size) {
+  const iovec whole{const_cast<uint8_t*>(message), size};
+  return send(&whole, 1);
+}
+
+int Session::send(const iovec* pieces, int count) {
   // The descriptor is the caller's again, and may be another file by now.
   if (stopped_) return ENODEV;
-  const ssize_t written = write(options_.fd, message, size);
+  const ssize_t written = writev(options_.fd, pieces, count);
   const int error = written < 0 ? errno : 0;
   if (keeps_) {
     fuse::OutHeader header;
-    memcpy(&header, message, sizeof header);
+    memcpy(&header, pieces[0].iov_base, sizeof header);
     kept_->release(header.unique);
   }
   if (error == 0) {
@@ -313,16 +319,22 @@ int Session::send(const uint8_t* message, size_t size) {
 bool Session::replyFile(uint32_t token, uint64_t unique, int fd, uint64_t offset, uint32_t length) {
   // What a thread's scratch memory holds behind the header of the reply.
   if (length > options_.maxWriteBytes + kHeaderRoom - sizeof(fuse::OutHeader)) return false;
-  return io_.submit(Job{token, fd, offset, unique, length, nullptr});
+  return io_.submit(Job{token, fd, offset, unique, length, nullptr, {}});
+}
+
+bool Session::replyMemory(uint32_t token, uint64_t unique, std::vector<iovec> pieces) {
+  pieces.insert(pieces.begin(), iovec{});
+  return io_.submit(Job{token, -1, 0, unique, 0, nullptr, std::move(pieces)});
 }
 
 bool Session::writeFile(uint32_t token, std::shared_ptr<Payload> payload, int fd, uint64_t offset) {
-  return io_.submit(Job{token, fd, offset, 0, 0, std::move(payload)});
+  return io_.submit(Job{token, fd, offset, 0, 0, std::move(payload), {}});
 }
 
 void Session::runJob(const Job& job, uint8_t* scratch) {
-  const int error = job.payload ? writeAll(job.fd, job.payload->bytes(), job.payload->size(), job.offset)
-                                : sendFile(job, scratch);
+  const int error = job.payload           ? writeAll(job.fd, job.payload->bytes(), job.payload->size(), job.offset)
+                    : job.memory.empty() ? sendFile(job, scratch)
+                                         : sendMemory(job);
   events.push(EventKind::kJobDone, job.token, error, nullptr, 0);
 }
 
@@ -335,5 +347,16 @@ int Session::sendFile(const Job& job, uint8_t* scratch) {
   memcpy(scratch, &header, sizeof header);
   gate.leave(1, 0);
   send(scratch, size);
+  return 0;
+}
+
+int Session::sendMemory(const Job& job) {
+  size_t size = sizeof(fuse::OutHeader);
+  for (const iovec& piece : job.memory) size += piece.iov_len;
+  fuse::OutHeader header{static_cast<uint32_t>(size), 0, job.unique};
+  std::vector<iovec> message = job.memory;
+  message.front() = iovec{&header, sizeof header};
+  gate.leave(1, 0);
+  send(message.data(), static_cast<int>(message.size()));
   return 0;
 }

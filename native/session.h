@@ -51,6 +51,8 @@ class Session : public std::enable_shared_from_this<Session> {
   // Returns 0 or an errno.
   int reply(size_t size, bool counted);
   bool replyFile(uint32_t token, uint64_t unique, int fd, uint64_t offset, uint32_t length);
+  // The pieces stay what they are until the job is done.
+  bool replyMemory(uint32_t token, uint64_t unique, std::vector<iovec> pieces);
   bool writeFile(uint32_t token, std::shared_ptr<Payload> payload, int fd, uint64_t offset);
 
   EventChannel events;
@@ -83,8 +85,10 @@ class Session : public std::enable_shared_from_this<Session> {
   bool answerHot(Buffer& buffer, size_t size, const fuse::InHeader& header);
   uint32_t holdPayload(std::unique_ptr<Buffer>& buffer, size_t size);
   int send(const uint8_t* message, size_t size);
+  int send(const iovec* pieces, int count);
   void runJob(const Job& job, uint8_t* scratch);
   int sendFile(const Job& job, uint8_t* scratch);
+  int sendMemory(const Job& job);
   void end(int error);
   void joinAll();
 

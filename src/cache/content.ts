@@ -43,7 +43,7 @@ export class Content {
   readonly #env: ContentEnvironment;
   readonly #presence: Presence;
   readonly #puts = new Map<number, Promise<boolean>>();
-  readonly #writer = new BlockWriter();
+  readonly #writer: BlockWriter;
   readonly #checks = new Map<number, Promise<boolean>>();
   /** Counts the times that the file was found gone, so that two finders do not start over twice. */
   #epoch = 0;
@@ -56,6 +56,7 @@ export class Content {
     this.sizeBytes = sizeBytes;
     this.usedAtMs = env.clock.stampMs();
     this.#env = env;
+    this.#writer = new BlockWriter(env.files);
     this.#presence = new Presence(sizeBytes, row?.checksums, env.clock.monotonicMs());
   }
 
@@ -83,11 +84,11 @@ export class Content {
     return this.#presence.has(block);
   }
 
-  put(block: number, bytes: Uint8Array): Promise<boolean> {
+  put(block: number, bytes: Uint8Array, isPageAligned: boolean): Promise<boolean> {
     if (this.has(block)) return Promise.resolve(true);
     const running = this.#puts.get(block);
     if (running !== undefined) return running;
-    const put = this.#put(block, bytes).finally(() => this.#puts.delete(block));
+    const put = this.#put(block, bytes, isPageAligned).finally(() => this.#puts.delete(block));
     this.#puts.set(block, put);
     return put;
   }
@@ -196,7 +197,7 @@ export class Content {
     return found;
   }
 
-  async #put(block: number, bytes: Uint8Array): Promise<boolean> {
+  async #put(block: number, bytes: Uint8Array, isPageAligned: boolean): Promise<boolean> {
     const { space, counters } = this.#env;
     const reservedBytes = diskBytes(bytes.length);
     const isTracked = this.#presence.isTracked && block < this.blockCount;
@@ -205,7 +206,7 @@ export class Content {
       return false;
     }
     try {
-      if (await this.#write(block, bytes)) return true;
+      if (await this.#write(block, bytes, isPageAligned)) return true;
       space.release(reservedBytes);
     } catch (error) {
       space.release(reservedBytes);
@@ -215,11 +216,11 @@ export class Content {
     return false;
   }
 
-  async #write(block: number, bytes: Uint8Array): Promise<boolean> {
+  async #write(block: number, bytes: Uint8Array, isPageAligned: boolean): Promise<boolean> {
     const file = await this.#lease(true);
     if (file === undefined) return false;
     try {
-      await this.#writer.write(file, block, bytes);
+      await this.#writer.write({ file, block, bytes, isPageAligned });
       if (file.detached) return false;
       // Only now, after the bytes: a crash in between leaves an absent block, never a wrong one.
       this.#presence.add(block, checksum(bytes));

@@ -17,12 +17,14 @@ export interface FileSlice {
   readonly release: () => void;
 }
 
-export interface BytesSlice {
-  readonly kind: 'bytes';
-  readonly bytes: Uint8Array;
+/** Bytes in memory, in order, which is theirs until `release`. */
+export interface MemorySlice {
+  readonly kind: 'memory';
+  readonly pieces: readonly Uint8Array[];
+  readonly release: () => void;
 }
 
-export type Slice = FileSlice | BytesSlice;
+export type Slice = FileSlice | MemorySlice;
 
 /** An open content. Open contents are never evicted as a whole file that others read; close it when the last reader is gone. */
 export interface CachedContent {
@@ -34,9 +36,10 @@ export interface CachedContent {
   readonly isComplete: boolean;
   /**
    * Stores one block (whole, or the shorter last one). False when it could not be kept: no room under the limits, disk full, directory
-   * gone read-only. The caller serves the bytes from memory then. Never rejects for want of space.
+   * gone read-only. The caller serves the bytes from memory then. Never rejects for want of space. `isPageAligned`: the bytes begin at a page
+   * of memory, and may go to the disk past the page cache.
    */
-  put(block: number, bytes: Uint8Array): Promise<boolean>;
+  put(block: number, bytes: Uint8Array, isPageAligned?: boolean): Promise<boolean>;
   /**
    * A readable piece, when all its blocks are present. Blocks are verified against their checksum on first use in this process; a
    * damaged or vanished block is forgotten, logged, and the answer is undefined: fetch again.

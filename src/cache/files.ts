@@ -19,6 +19,8 @@ const RECHECK_MS = 1000;
 
 export interface CacheFile {
   readonly handle: FileHandle;
+  /** The same file past the page cache, once somebody wants that. */
+  direct: Promise<FileHandle | undefined> | undefined;
   leases: number;
   checkedAtMs: number;
   /** No longer what the path names; closed with the last lease. */
@@ -36,6 +38,8 @@ export class CacheFiles {
   readonly #open = new Map<ContentId, CacheFile>();
   readonly #opening = new Map<ContentId, Promise<CacheFile | undefined>>();
   readonly #removing = new Map<ContentId, Promise<void>>();
+  /** The file system has said no to O_DIRECT. */
+  #refusesDirect = false;
   #device: { readonly number: number; readonly askedAtMs: number } | undefined;
 
   constructor(directory: string, clock: Clock) {
@@ -83,6 +87,17 @@ export class CacheFiles {
         return opened;
       }
     }
+  }
+
+  /** Of a leased file: to write whole pages of memory past the page cache. undefined: its file system knows no such thing. */
+  async direct(file: CacheFile): Promise<FileHandle | undefined> {
+    if (this.#refusesDirect) return undefined;
+    file.direct ??= this.#openDirect(file);
+    return file.direct;
+  }
+
+  refuseDirect(): void {
+    this.#refusesDirect = true;
   }
 
   release(file: CacheFile): void {
@@ -144,7 +159,7 @@ export class CacheFiles {
     await Promise.allSettled([...this.#opening.values(), ...this.#removing.values()]);
     const files = [...this.#open];
     for (const [id, file] of files) this.#detach(id, file);
-    await Promise.all(files.map(([, file]) => (file.leases === 0 ? file.handle.close() : undefined)));
+    await Promise.all(files.map(([, file]) => (file.leases === 0 ? closeFile(file) : undefined)));
   }
 
   async #isCurrent(file: CacheFile): Promise<boolean> {
@@ -171,9 +186,19 @@ export class CacheFiles {
       if (mode === 'existing' && errorCode(error) === 'ENOENT') return undefined;
       throw error;
     }
-    const file = { handle, leases: 0, checkedAtMs: this.#clock.monotonicMs(), detached: false };
+    const file = { handle, direct: undefined, leases: 0, checkedAtMs: this.#clock.monotonicMs(), detached: false };
     this.#open.set(id, file);
     return file;
+  }
+
+  /** By its descriptor, as the path may be another file by now. */
+  async #openDirect({ handle }: CacheFile): Promise<FileHandle | undefined> {
+    try {
+      return await open(`/proc/self/fd/${handle.fd}`, constants.O_WRONLY | constants.O_DIRECT);
+    } catch {
+      this.refuseDirect();
+      return undefined;
+    }
   }
 
   async #openHandle(path: string, mode: 'existing' | 'create'): Promise<FileHandle> {
@@ -193,7 +218,7 @@ export class CacheFiles {
     const file = this.#open.get(id);
     if (file !== undefined) this.#detach(id, file);
     await removeFile(this.path(id));
-    if (file !== undefined && file.leases === 0) await file.handle.close();
+    if (file !== undefined && file.leases === 0) await closeFile(file);
   }
 
   #trim(): void {
@@ -218,7 +243,12 @@ async function withDirectory<T>(path: string, act: () => Promise<T>): Promise<T>
   }
 }
 
+async function closeFile({ handle, direct }: CacheFile): Promise<void> {
+  await (await direct)?.close();
+  await handle.close();
+}
+
 /** A close that fails loses nothing: checksums vouch for every block. */
 function dismiss(file: CacheFile): void {
-  file.handle.close().catch(() => {});
+  closeFile(file).catch(() => {});
 }

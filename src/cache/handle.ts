@@ -33,8 +33,8 @@ export class Handle implements CachedContent {
     return this.#content.has(block);
   }
 
-  put(block: number, bytes: Uint8Array): Promise<boolean> {
-    return this.#content.put(block, bytes);
+  put(block: number, bytes: Uint8Array, isPageAligned = false): Promise<boolean> {
+    return this.#content.put(block, bytes, isPageAligned);
   }
 
   slice(offset: number, lengthBytes: number) {

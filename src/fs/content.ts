@@ -29,7 +29,7 @@ const fstat = promisify(fstatCallback);
 /** PATH_MAX: no target of a symbolic link is longer. */
 const MAX_TEXT_BYTES = 4096;
 
-const NOTHING: ReadReply = { kind: 'bytes', bytes: new Uint8Array(0) };
+const NOTHING: ReadReply = { kind: 'memory', pieces: [], release: () => undefined };
 
 export class Contents {
   readonly #context: FsContext;

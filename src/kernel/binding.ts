@@ -61,6 +61,13 @@ interface Addon {
     offset: number,
     lengthBytes: number,
   ): boolean;
+  replyMemory(
+    handle: Handle,
+    token: number,
+    uniqueLow: number,
+    uniqueHigh: number,
+    pieces: readonly Uint8Array[],
+  ): boolean;
   writeFile(handle: Handle, token: number, slot: number, fd: number, offset: number): boolean;
   payload(handle: Handle, slot: number): Buffer | undefined;
   releasePayload(handle: Handle, slot: number): void;
@@ -197,6 +204,11 @@ export class NativeSession {
     lengthBytes: number,
   ): boolean {
     return this.#addon.replyFile(this.#handle, token, uniqueLow, uniqueHigh, fd, offset, lengthBytes);
+  }
+
+  /** Answers a READ with bytes on a native thread. A job, until whose event they must stay what they are. Returns false when nothing was begun. */
+  replyMemory(token: number, uniqueLow: number, uniqueHigh: number, pieces: readonly Uint8Array[]): boolean {
+    return this.#addon.replyMemory(this.#handle, token, uniqueLow, uniqueHigh, pieces);
   }
 
   /** Writes a payload to a file on a native thread. A job. Returns false when nothing was begun. */

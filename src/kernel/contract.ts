@@ -104,7 +104,7 @@ export interface OpenReply {
   readonly backingFd?: number;
 }
 
-/** Bytes for the kernel: a piece of a file (never crosses into JavaScript), or bytes. Shorter than asked means end of file. */
+/** Bytes for the kernel: a piece of a file (never crosses into JavaScript), or of memory. Shorter than asked means end of file. */
 export type ReadReply =
   | {
       readonly kind: 'file';
@@ -114,7 +114,13 @@ export type ReadReply =
       /** Called once when the driver no longer needs the fd. */
       readonly release: () => void;
     }
-  | { readonly kind: 'bytes'; readonly bytes: Uint8Array };
+  | {
+      readonly kind: 'memory';
+      /** In order. */
+      readonly pieces: readonly Uint8Array[];
+      /** Called once when the driver no longer needs the bytes. */
+      readonly release: () => void;
+    };
 
 /** The bytes of a WRITE, still in the driver's buffer. Valid until the operation answers. */
 export interface WritePayload {

@@ -116,17 +116,22 @@ function recreate(exchange: Exchange, request: Request, name: string, earlier: O
   });
 }
 
-function writeBytes(out: WireWriter, bytes: Uint8Array): void {
-  out.bytes(bytes);
-}
-
 /** A longer answer than asked would be refused by the kernel, and the reader would get EIO. */
 function finishRead(exchange: Exchange, request: Request, reply: ReadReply, wantedBytes: number): void {
-  if (reply.kind === 'bytes') {
-    exchange.reply(request, writeBytes, reply.bytes.subarray(0, wantedBytes));
-    return;
+  if (reply.kind === 'file') {
+    exchange.replyFile(request, reply.fd, reply.offset, Math.min(reply.lengthBytes, wantedBytes), reply.release);
+  } else {
+    exchange.replyMemory(request, cut(reply.pieces, wantedBytes), reply.release);
   }
-  exchange.replyFile(request, reply.fd, reply.offset, Math.min(reply.lengthBytes, wantedBytes), reply.release);
+}
+
+function cut(pieces: readonly Uint8Array[], lengthBytes: number): Uint8Array[] {
+  let leftBytes = lengthBytes;
+  return pieces.map((piece) => {
+    const kept = piece.subarray(0, leftBytes);
+    leftBytes -= kept.length;
+    return kept;
+  });
 }
 
 const read: Handler = (exchange, request, body) => {

@@ -20,6 +20,7 @@ export interface Exchange {
   reply<T>(request: Request, encode: (out: WireWriter, value: T) => void, value: T): boolean;
   replyError(request: Request, errno: number): void;
   replyFile(request: Request, fd: number, offset: number, lengthBytes: number, release: () => void): void;
+  replyMemory(request: Request, pieces: readonly Uint8Array[], release: () => void): void;
   /** Writes a request's payload to a file. */
   writeFile(request: Request, fd: number, offset: number): Promise<void>;
   payload(request: Request): Uint8Array;

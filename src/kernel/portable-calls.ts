@@ -201,11 +201,8 @@ export class PortableCalls implements LibfuseCalls {
 
   async read(handle: number, buffer: Buffer, offset: number): Promise<number> {
     const reply = await this.#operations.read(this.#caller, this.#node(handle), offset, buffer.length);
-    if (reply.kind === 'bytes') {
-      buffer.set(reply.bytes);
-      return reply.bytes.length;
-    }
     try {
+      if (reply.kind === 'memory') return copyPieces(reply.pieces, buffer);
       return await readFully(reply.fd, buffer.subarray(0, reply.lengthBytes), reply.offset);
     } finally {
       reply.release();
@@ -288,6 +285,15 @@ function fill(room: Buffer, value: Uint8Array): number {
 }
 
 /** Resolves to the number of bytes: fewer at the end of the file. */
+function copyPieces(pieces: readonly Uint8Array[], buffer: Buffer): number {
+  let lengthBytes = 0;
+  for (const piece of pieces) {
+    buffer.set(piece, lengthBytes);
+    lengthBytes += piece.length;
+  }
+  return lengthBytes;
+}
+
 async function readFully(fd: number, buffer: Buffer, offset: number): Promise<number> {
   let done = 0;
   while (done < buffer.length) {

@@ -32,6 +32,8 @@ const IO_THREADS = 4;
 /** Beyond these, requests wait in the kernel. */
 const MAX_REQUESTS = 4096;
 const MAX_PAYLOAD_BYTES = 64 * 1024 * 1024;
+/** To copy so much takes longer than to wake another thread. */
+const HANDED_OVER_BYTES = 64 * 1024;
 /** Errors of the kernel interface end here; `-512` and below are the kernel's own. */
 const MAX_ERRNO = 511;
 
@@ -306,15 +308,33 @@ class Session implements KernelSession, Exchange {
   }
 
   replyFile(request: Request, fd: number, offset: number, lengthBytes: number, release: () => void): void {
+    const { uniqueLow, uniqueHigh } = request;
+    this.#handOver(request, release, (token) =>
+      this.#native.replyFile(token, uniqueLow, uniqueHigh, fd, offset, lengthBytes),
+    );
+  }
+
+  replyMemory(request: Request, pieces: readonly Uint8Array[], release: () => void): void {
+    const { uniqueLow, uniqueHigh } = request;
+    const lengthBytes = pieces.reduce((sum, { length }) => sum + length, 0);
+    if (lengthBytes >= HANDED_OVER_BYTES) {
+      this.#handOver(request, release, (token) => this.#native.replyMemory(token, uniqueLow, uniqueHigh, pieces));
+      return;
+    }
+    this.reply(request, writePieces, pieces);
+    release();
+  }
+
+  /** A native thread answers the request, and needs what `release` is for until then. */
+  #handOver(request: Request, release: () => void, begin: (token: number) => boolean): void {
     if (request.answered) {
       release();
       return;
     }
     const token = this.#newToken();
-    const begun = this.#native.replyFile(token, request.uniqueLow, request.uniqueHigh, fd, offset, lengthBytes);
-    if (!begun) {
+    if (!begin(token)) {
       release();
-      throw systemError(ERRNO.EAGAIN, 'reply from a file');
+      throw systemError(ERRNO.EAGAIN, 'reply from a native thread');
     }
     // In flight until the job is done, so that an interrupt finds it.
     this.#inFlight.set(request.key, request);
@@ -435,6 +455,10 @@ class Session implements KernelSession, Exchange {
     while (this.#jobs.has(this.#nextToken));
     return this.#nextToken;
   }
+}
+
+function writePieces(out: WireWriter, pieces: readonly Uint8Array[]): void {
+  for (const piece of pieces) out.bytes(piece);
 }
 
 const EXPECT_NO_REPLY: ReadonlySet<number> = new Set([

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { BLOCK_BYTES } from '../cache/contract.ts';
 import { type GetResult, isStoreError, type ObjectBody, type ObjectStore, StoreError } from '../store/contract.ts';
 import { abortedError } from './abort.ts';
-import type { BlockPool } from './block-pool.ts';
+import type { BlockMemory, BlockPool } from './block-pool.ts';
 import type { Source } from './contract.ts';
 import { looksLikeMd5 } from './etag.ts';
 
@@ -35,9 +35,6 @@ export class EtagTrust {
   }
 }
 
-/** The bytes are borrowed. To be called once; false: they are kept for good. */
-export type GiveBack = (isFree: boolean) => void;
-
 export interface FlightRequest {
   readonly store: ObjectStore;
   readonly trust: EtagTrust;
@@ -48,7 +45,8 @@ export interface FlightRequest {
   readonly end: number;
   /** An answer that is already there; used for the first attempt. */
   readonly opened?: GetResult;
-  readonly onBlock: (block: number, bytes: Uint8Array, giveBack?: GiveBack) => void;
+  /** `memory`: where the bytes are, held for the callee, who releases it. */
+  readonly onBlock: (block: number, bytes: Uint8Array, memory?: BlockMemory) => void;
 }
 
 export class Flight {
@@ -160,11 +158,11 @@ export class Flight {
     }
   }
 
-  #deliver(bytes: Uint8Array, giveBack?: GiveBack): void {
+  #deliver(bytes: Uint8Array, memory?: BlockMemory): void {
     if (this.signal.aborted) throw abortedError();
     const block = this.#next;
     this.#next += 1;
-    this.#request.onBlock(block, bytes, giveBack);
+    this.#request.onBlock(block, bytes, memory);
   }
 
   /** Many blocks: into memory that is used again and again. */
@@ -173,12 +171,12 @@ export class Flight {
     const stop = Math.min(end * BLOCK_BYTES, source.sizeBytes);
     for (let position = this.#next * BLOCK_BYTES; position < stop; position += BLOCK_BYTES) {
       const memory = await pool.take(this.signal);
-      const bytes = memory.subarray(0, stop - position);
+      const bytes = memory.bytes.subarray(0, stop - position);
       try {
         await fill(bytes);
-        this.#deliver(bytes, (isFree) => pool.give(isFree ? memory : undefined));
+        this.#deliver(bytes, memory);
       } catch (error) {
-        pool.give(memory);
+        memory.release();
         throw error;
       }
     }

@@ -1,11 +1,17 @@
 import { assert } from '../base/assert.ts';
-import { BLOCK_BYTES, type FileSlice, type Slice } from '../cache/contract.ts';
+import { BLOCK_BYTES, type FileSlice, type MemorySlice, type Slice } from '../cache/contract.ts';
 import { abortable, abortedError } from './abort.ts';
 import type { ContentReader, Source } from './contract.ts';
 import { type Flight, SMALL_OBJECT_BYTES } from './flight.ts';
 import { type AheadRange, ReadAhead } from './read-ahead.ts';
 import { readSlice } from './read-slice.ts';
-import { type BlockRun, FLIGHT_BLOCKS, type PendingBlock, type SharedContent } from './shared-content.ts';
+import {
+  type BlockRun,
+  FLIGHT_BLOCKS,
+  type HeldBytes,
+  type PendingBlock,
+  type SharedContent,
+} from './shared-content.ts';
 import type { Transit } from './transit.ts';
 
 const WINDOW_MAX_BYTES = 32 * 1024 * 1024;
@@ -42,14 +48,14 @@ export class Reader implements ContentReader {
   async read(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Slice> {
     if (signal?.aborted) throw abortedError();
     const length = Math.min(lengthBytes, this.source.sizeBytes - offset);
-    if (length <= 0) return { kind: 'bytes', bytes: new Uint8Array(0) };
+    if (length <= 0) return memorySlice([]);
     this.#shared.refer();
     try {
       this.#start(offset, length);
-      const slice = await this.#shared.cached.slice(offset, length);
+      const slice = await this.#fromDisk(offset, length);
       if (slice !== undefined) return slice;
       await this.#arrival(offset, length, signal);
-      return (await this.#shared.cached.slice(offset, length)) ?? (await this.#assemble(offset, length, signal));
+      return (await this.#fromDisk(offset, length)) ?? (await this.#assemble(offset, length, signal));
     } finally {
       this.#shared.unrefer();
     }
@@ -58,7 +64,10 @@ export class Reader implements ContentReader {
   async readBytes(offset: number, lengthBytes: number, signal?: AbortSignal): Promise<Uint8Array> {
     assert(lengthBytes <= READ_BYTES_MAX, 'at most 8 MiB at once');
     const slice = await this.read(offset, lengthBytes, signal);
-    return slice.kind === 'bytes' ? slice.bytes : readSlice(slice);
+    if (slice.kind === 'file') return readSlice(slice);
+    const bytes = Buffer.concat(slice.pieces);
+    slice.release();
+    return bytes;
   }
 
   async fetchAll(signal?: AbortSignal): Promise<boolean> {
@@ -144,31 +153,47 @@ export class Reader implements ContentReader {
     await Promise.all(arrivals);
   }
 
-  async #assemble(offset: number, length: number, signal: AbortSignal | undefined): Promise<Slice> {
+  /** undefined as well where memory has some of it: what was written past the page cache is slow to come back. */
+  async #fromDisk(offset: number, length: number): Promise<FileSlice | undefined> {
     const { first, end } = blocksOf(offset, offset + length);
-    const pieces: Promise<Uint8Array>[] = [];
+    for (let block = first; block < end; block += 1) if (this.#shared.pending(block) !== undefined) return undefined;
+    return this.#shared.cached.slice(offset, length);
+  }
+
+  async #assemble(offset: number, length: number, signal: AbortSignal | undefined): Promise<MemorySlice> {
+    const { first, end } = blocksOf(offset, offset + length);
+    const wanted: Promise<HeldBytes>[] = [];
     for (let block = first; block < end; block += 1) {
       const from = Math.max(offset, block * BLOCK_BYTES);
       const to = Math.min(offset + length, (block + 1) * BLOCK_BYTES);
-      pieces.push(this.#piece(block, from, to, signal));
+      wanted.push(this.#piece(block, from, to, signal));
     }
-    const [only, ...others] = await Promise.all(pieces);
-    assert(only !== undefined, 'a read has at least one block');
-    return { kind: 'bytes', bytes: others.length === 0 ? only : Buffer.concat([only, ...others]) };
+    const results = await Promise.allSettled(wanted);
+    const pieces = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+    const slice = memorySlice(pieces);
+    const failure = results.find((result) => result.status === 'rejected');
+    if (failure === undefined) return slice;
+    slice.release();
+    throw failure.reason;
   }
 
   /** Bytes `[from, to)` of the object, all within one block. */
-  async #piece(block: number, from: number, to: number, signal: AbortSignal | undefined): Promise<Uint8Array> {
-    let pending = this.#shared.pending(block);
+  async #piece(block: number, from: number, to: number, signal: AbortSignal | undefined): Promise<HeldBytes> {
+    const start = block * BLOCK_BYTES;
     for (;;) {
+      const held = this.#shared.hold(block);
+      if (held !== undefined) {
+        const { bytes, release } = held;
+        if (to === start + bytes.length) this.#shared.noteRead(block);
+        return { bytes: bytes.subarray(from - start, to - start), release };
+      }
+      let pending = this.#shared.pending(block);
       if (pending === undefined) {
         const slice = await this.#shared.cached.slice(from, to - from);
-        if (slice !== undefined) return readSlice(slice);
+        if (slice !== undefined) return { bytes: await readSlice(slice), release: () => undefined };
         pending = this.#demand(block);
       }
-      const bytes = await interestedIn(pending.flight, pending.arrived, signal);
-      if (bytes !== undefined) return bytes.subarray(from - block * BLOCK_BYTES, to - block * BLOCK_BYTES);
-      pending = undefined;
+      await interestedIn(pending.flight, pending.arrived, signal);
     }
   }
 
@@ -203,6 +228,13 @@ export class Reader implements ContentReader {
     }
     return (await Promise.all(blocks)).every(Boolean);
   }
+}
+
+function memorySlice(pieces: readonly HeldBytes[]): MemorySlice {
+  const release = () => {
+    for (const piece of pieces) piece.release();
+  };
+  return { kind: 'memory', pieces: pieces.map(({ bytes }) => bytes), release };
 }
 
 function blocksOf(start: number, end: number): BlockRun {

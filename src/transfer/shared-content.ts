@@ -1,26 +1,39 @@
 /** One content that somebody reads: its place in the cache, and the blocks on their way there. Single-flight is here. */
 import { BLOCK_BYTES, type CachedContent } from '../cache/contract.ts';
 import type { GetResult } from '../store/contract.ts';
+import type { BlockMemory } from './block-pool.ts';
 import type { Source } from './contract.ts';
-import { Flight, type GiveBack } from './flight.ts';
+import { Flight } from './flight.ts';
 import type { Transit } from './transit.ts';
 
 /** Bytes asked for with one GET. */
 export const FLIGHT_BLOCKS = (8 * 1024 * 1024) / BLOCK_BYTES;
 
-/** A block that was asked for, from then until the cache has it (or it was dropped). */
+/** A block that was asked for, from then until the cache has it and memory has it no more. */
 export interface PendingBlock {
   readonly flight: Flight;
-  /** Its bytes, as soon as they are in memory. undefined: the cache has it already, and nobody else. */
-  readonly arrived: Promise<Uint8Array | undefined>;
+  /** As soon as its bytes are in memory. */
+  readonly arrived: Promise<void>;
   /** Whether the cache keeps it. Never rejects: a block that did not arrive is not kept. */
   readonly stored: Promise<boolean>;
 }
 
 interface Entry extends PendingBlock {
-  readonly arrive: (bytes: Uint8Array | undefined) => void;
+  readonly arrive: () => void;
   readonly fail: (error: unknown) => void;
   readonly settle: (isStored: boolean) => void;
+  /** From its arrival on. */
+  bytes?: Uint8Array;
+  /** What they are in, unless it is theirs alone. */
+  memory?: BlockMemory | undefined;
+  /** Somebody has read it to its end. */
+  isRead: boolean;
+}
+
+/** Bytes in memory; they stay there until they are released. */
+export interface HeldBytes {
+  readonly bytes: Uint8Array;
+  readonly release: () => void;
 }
 
 export interface BlockRun {
@@ -36,6 +49,8 @@ export class SharedContent {
   readonly #entries = new Map<number, Entry>();
   /** Blocks that the cache did not take, and how to drop them. Invariant: their keys are keys of #entries. */
   readonly #held = new Map<number, () => void>();
+  /** Blocks that the cache has, past the page cache, and nobody has read yet; and how to drop them. Invariant: their keys are keys of #entries. */
+  readonly #spare = new Map<number, () => void>();
   #references = 0;
   #isRefused = false;
   /** What the blocks come from. */
@@ -66,6 +81,21 @@ export class SharedContent {
     return this.#entries.get(block);
   }
 
+  /** The bytes of a block while memory has them. */
+  hold(block: number): HeldBytes | undefined {
+    const { bytes, memory } = this.#entries.get(block) ?? {};
+    if (bytes === undefined) return undefined;
+    memory?.hold();
+    return { bytes, release: () => memory?.release() };
+  }
+
+  /** To its end: a sequential reader will not come back. */
+  noteRead(block: number): void {
+    const entry = this.#entries.get(block);
+    if (entry !== undefined) entry.isRead = true;
+    this.#spare.get(block)?.();
+  }
+
   /** Runs of blocks in `[first, end)` that are neither present nor on their way, each short enough for one GET. */
   missing(first: number, end: number): BlockRun[] {
     const runs: BlockRun[] = [];
@@ -91,7 +121,7 @@ export class SharedContent {
       source,
       ...run,
       ...(opened === undefined ? {} : { opened }),
-      onBlock: (block, bytes, giveBack) => this.#arrived(block, bytes, giveBack),
+      onBlock: (block, bytes, memory) => this.#arrived(block, bytes, memory),
     });
     for (let block = run.first; block < run.end; block += 1) this.#entries.set(block, createEntry(flight));
     this.refer();
@@ -107,7 +137,7 @@ export class SharedContent {
   /** Offers the blocks to the cache again that it did not take: there may be room now. */
   async offerAgain(): Promise<void> {
     for (const [block, forget] of this.#held) {
-      const bytes = await this.#entries.get(block)?.arrived;
+      const bytes = this.#entries.get(block)?.bytes;
       if (bytes === undefined || !(await this.cached.put(block, bytes))) return;
       this.#transit.held.drop(forget);
     }
@@ -148,38 +178,63 @@ export class SharedContent {
     return this.bytesOf({ first: block, end: block + 1 });
   }
 
-  #arrived(block: number, bytes: Uint8Array, giveBack: GiveBack | undefined): void {
+  #arrived(block: number, bytes: Uint8Array, memory: BlockMemory | undefined): void {
     const entry = this.#entries.get(block);
     if (entry === undefined) {
-      giveBack?.(true);
+      memory?.release();
       return;
     }
-    if (giveBack === undefined) entry.arrive(bytes);
+    entry.bytes = bytes;
+    entry.memory = memory;
+    entry.arrive();
     this.refer();
-    this.#transit.track(undefined, this.#store(block, entry, bytes, giveBack));
+    this.#transit.track(undefined, this.#store(block, entry, bytes));
   }
 
-  async #store(block: number, entry: Entry, bytes: Uint8Array, giveBack: GiveBack | undefined): Promise<void> {
-    const isStored = await this.cached.put(block, bytes);
-    // Borrowed bytes are for nobody else, unless they are all that there is.
-    entry.arrive(isStored && giveBack !== undefined ? undefined : bytes);
-    giveBack?.(isStored);
+  async #store(block: number, entry: Entry, bytes: Uint8Array): Promise<void> {
+    const isStored = await this.cached.put(block, bytes, entry.memory?.isPageAligned);
     this.#isRefused = !isStored;
+    if (isStored) this.#noteStored(block, entry, bytes);
+    else this.#noteRefused(block, entry, bytes);
+    this.#inspectWhenComplete();
+    entry.settle(isStored);
+    this.unrefer();
+  }
+
+  #noteStored(block: number, entry: Entry, bytes: Uint8Array): void {
+    const { memory: budget, pool } = this.#transit;
+    budget.release(bytes.length);
+    const forget = () => {
+      this.#entries.delete(block);
+      entry.memory?.release();
+      this.#checkIdle();
+    };
+    if (entry.memory === undefined || entry.isRead) {
+      forget();
+      return;
+    }
+    const drop = () => {
+      if (!this.#spare.delete(block)) return;
+      pool.unspare(drop);
+      forget();
+    };
+    this.#spare.set(block, drop);
+    pool.spare(drop);
+  }
+
+  /** It is kept out of the pool, which is for what is on its way. */
+  #noteRefused(block: number, entry: Entry, bytes: Uint8Array): void {
+    if (entry.memory !== undefined) entry.bytes = Buffer.from(bytes);
+    entry.memory?.release();
+    entry.memory = undefined;
     const forget = () => {
       this.#entries.delete(block);
       this.#held.delete(block);
       this.#transit.memory.release(bytes.length);
       this.#checkIdle();
     };
-    if (isStored) {
-      forget();
-    } else {
-      this.#held.set(block, forget);
-      this.#transit.held.add(bytes.length, forget);
-    }
-    this.#inspectWhenComplete();
-    entry.settle(isStored);
-    this.unrefer();
+    this.#held.set(block, forget);
+    this.#transit.held.add(bytes.length, forget);
   }
 
   #inspectWhenComplete(): void {
@@ -190,19 +245,26 @@ export class SharedContent {
     this.refer();
     this.#inspection = inspector.inspect(this.cached, source).finally(() => {
       this.#inspection = undefined;
+      // Damaged: so is what memory has of it.
+      if (!this.cached.isComplete) this.#dropSpare();
       this.unrefer();
     });
     this.#transit.track(undefined, this.#inspection);
   }
 
+  #dropSpare(): void {
+    for (const drop of [...this.#spare.values()]) drop();
+  }
+
   #checkIdle(): void {
-    if (this.#references > 0 || this.#entries.size > 0) return;
-    this.#onIdle();
+    if (this.#references > 0) return;
+    if (this.#spare.size > 0) this.#dropSpare();
+    else if (this.#entries.size === 0) this.#onIdle();
   }
 }
 
 function createEntry(flight: Flight): Entry {
-  const arrival = Promise.withResolvers<Uint8Array | undefined>();
+  const arrival = Promise.withResolvers<void>();
   const storing = Promise.withResolvers<boolean>();
   // Read ahead, maybe for nobody: a failure that nobody hears is no error.
   arrival.promise.catch(() => {});
@@ -213,5 +275,6 @@ function createEntry(flight: Flight): Entry {
     fail: arrival.reject,
     stored: storing.promise,
     settle: storing.resolve,
+    isRead: false,
   };
 }

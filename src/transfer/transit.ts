@@ -85,7 +85,6 @@ export class Transit {
       .finally(() => {
         if (flight !== undefined) this.#flights.delete(flight);
         this.#work.delete(settled);
-        if (this.#work.size === 0) this.pool.clear();
       });
     this.#work.add(settled);
   }
@@ -95,5 +94,6 @@ export class Transit {
     for (const flight of this.#flights) flight.cancel();
     while (this.#work.size > 0) await Promise.all(this.#work);
     this.held.shrink(0);
+    this.pool.close();
   }
 }

@@ -11,6 +11,7 @@ export type FuzzValue =
   | 'undefined'
   | 'nothing'
   | 'buffer'
+  | 'list'
   | { readonly number: number }
   | { readonly text: string }
   | { readonly boolean: boolean };
@@ -51,6 +52,10 @@ call('stop', stopped);
 const NO_FD = 100_000;
 const NO_PATH = '/nonexistent/directory';
 
+/** Threads use it after the call. */
+const KEPT = Buffer.alloc(4096);
+const LIST = [KEPT, null];
+
 const ENTRIES: Readonly<Record<string, Entry>> = {
   mount: { proper: ['source', NO_PATH, 'fuse', 0, `fd=${NO_FD}`] },
   unmount: { proper: [NO_PATH, 0] },
@@ -63,6 +68,7 @@ const ENTRIES: Readonly<Record<string, Entry>> = {
   keepNoMore: { proper: [stopped] },
   reply: { proper: [handle, 16, false] },
   replyFile: { proper: [handle, 1, 2, 0, NO_FD, 0, 4096], fdsAt: [4] },
+  replyMemory: { proper: [handle, 1, 2, 0, [KEPT, KEPT.subarray(1)]] },
   writeFile: { proper: [handle, 1, 1, NO_FD, 0], fdsAt: [3] },
   payload: { proper: [handle, 1] },
   releasePayload: { proper: [handle, 1] },
@@ -85,6 +91,7 @@ function toArgument(value: FuzzValue): unknown {
   if (value === 'undefined') return undefined;
   if (value === 'nothing') return null;
   if (value === 'buffer') return Buffer.alloc(8);
+  if (value === 'list') return LIST;
   if ('number' in value) return value.number;
   // Never a path that exists.
   if ('text' in value) return `${NO_PATH}/${value.text}`;

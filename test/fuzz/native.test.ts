@@ -12,7 +12,7 @@ const POWERS = [8, 12, 16, 31, 32, 53, 63, 64].map((bits) => 2 ** bits);
 const EDGES = [0, -0, 1, -1, 0.5, Number.NaN, Infinity, -Infinity, 1e9, 1e300, ...POWERS, ...POWERS.map((n) => n - 1)];
 
 const value: fc.Arbitrary<FuzzValue> = fc.oneof(
-  fc.constantFrom<FuzzValue[]>('handle', 'stopped', 'lookalike', 'function', 'undefined', 'nothing', 'buffer'),
+  fc.constantFrom<FuzzValue[]>('handle', 'stopped', 'lookalike', 'function', 'undefined', 'nothing', 'buffer', 'list'),
   fc.record({ number: fc.oneof(fc.integer(), fc.double(), fc.constantFrom(...EDGES), fc.maxSafeInteger()) }),
   fc.record({ text: fc.string({ maxLength: 50 }) }),
   fc.record({ boolean: fc.boolean() }),

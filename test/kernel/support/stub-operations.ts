@@ -41,7 +41,7 @@ export function stubOperations(replaced: Partial<Operations> = {}): Operations {
     rename: nothing,
     open: () => ({ keepCache: true }),
     create: () => ({ entry, open: { keepCache: false } }),
-    read: () => ({ kind: 'bytes', bytes: Buffer.from('hello') }),
+    read: () => ({ kind: 'memory', pieces: [Buffer.from('hello')], release: nothing }),
     write: (_caller, _node, _offset, payload) => payload.lengthBytes,
     flush: nothing,
     fsync: nothing,

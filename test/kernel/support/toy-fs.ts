@@ -105,7 +105,7 @@ export class ToyFileSystem implements Operations {
 
   /** Ends the reads that hang, as if the file were empty. */
   letGo(): void {
-    for (const release of this.#hanging.splice(0)) release({ kind: 'bytes', bytes: new Uint8Array(0) });
+    for (const release of this.#hanging.splice(0)) release({ kind: 'memory', pieces: [], release: () => undefined });
   }
 
   dispose(): void {
@@ -198,7 +198,10 @@ export class ToyFileSystem implements Operations {
       return this.#answer({ kind: 'file', fd, offset, lengthBytes, release: () => void this.#called('released') });
     }
     const bytes = Buffer.alloc(lengthBytes);
-    return this.#answer({ kind: 'bytes', bytes: bytes.subarray(0, readSync(fd, bytes, 0, lengthBytes, offset)) });
+    const read = bytes.subarray(0, readSync(fd, bytes, 0, lengthBytes, offset));
+    const half = Math.ceil(read.length / 2);
+    const pieces = [read.subarray(0, half), read.subarray(half)];
+    return this.#answer({ kind: 'memory', pieces, release: () => void this.#called('released') });
   }
 
   async write(_caller: Caller, id: NodeId, offset: number, payload: WritePayload): Promise<number> {
