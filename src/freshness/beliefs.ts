@@ -1,7 +1,7 @@
 /**
  * Who may still be believed. Positive facts (a row of the index) hold for `expireMs` after the bucket vouched for them; a missing
  * name for `negativeMs`. Also remembers names removed here, because a listing that began before the removal still shows them, and
- * how often single names of a directory had to be asked for, because one LIST vouches for a thousand.
+ * how often single names of a directory had to be asked for or were made, because one LIST vouches for a thousand.
  *
  * Knows rows and names; neither wire bytes nor the SDK.
  */
@@ -9,6 +9,7 @@ import type { StampClock } from '../base/clock.ts';
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import { RecentMap } from '../base/recent-map.ts';
 import type { NodeRow } from '../index/contract.ts';
+import { Making } from './making.ts';
 
 export interface BeliefOptions {
   readonly expireMs: number;
@@ -20,6 +21,11 @@ export interface BeliefOptions {
 /** So many single requests for names of one directory within one expiry time make a LIST the cheaper answer. */
 const PROBES_BEFORE_LIST = 2;
 
+/** A directory in which so many names are made for each page of its listing, within the time that a missing name holds, is listed as a whole. */
+const MADE_FOR_A_PAGE = 6;
+/** It is listed again when so much of that time is left, so that nobody has to wait for it. */
+const RENEWAL_PART = 0.25;
+
 /** A listing may run for so long and still show what was removed after it began. */
 const REMOVAL_MEMORY_MS = 600_000;
 
@@ -28,15 +34,15 @@ interface DirectoryHeat {
   sinceMs: number;
 }
 
-type DirectorySize = 'one-page' | 'large';
-
 export class Beliefs {
   readonly #clock: StampClock;
   readonly #options: BeliefOptions;
   readonly #missingUntil: RecentMap<string, number>;
   readonly #removedAt: RecentMap<string, number>;
   readonly #heat: RecentMap<NodeId, DirectoryHeat>;
-  readonly #sizes: RecentMap<NodeId, DirectorySize>;
+  /** Of its listing, as far as known. */
+  readonly #pages: RecentMap<NodeId, number>;
+  readonly #making: Making;
   readonly #markersSeenAt: RecentMap<NodeId, number>;
   readonly #walkedAt: RecentMap<NodeId, number>;
   #trustedFromMs = 0;
@@ -47,7 +53,8 @@ export class Beliefs {
     this.#missingUntil = new RecentMap(options.maxNames);
     this.#removedAt = new RecentMap(options.maxNames);
     this.#heat = new RecentMap(options.maxNames);
-    this.#sizes = new RecentMap(options.maxNames);
+    this.#pages = new RecentMap(options.maxNames);
+    this.#making = new Making(options.negativeMs, options.maxNames);
     this.#markersSeenAt = new RecentMap(options.maxNames);
     this.#walkedAt = new RecentMap(options.maxNames);
   }
@@ -130,12 +137,36 @@ export class Beliefs {
     return removedAtMs >= askedAtMs && this.#clock.stampMs() - removedAtMs < REMOVAL_MEMORY_MS;
   }
 
-  noteDirectorySize(directory: NodeId, size: DirectorySize): void {
-    this.#sizes.set(directory, size);
+  /** A listing of the directory has so many pages, or more where it has not ended. */
+  notePages(directory: NodeId, pages: number, hasEnded: boolean): void {
+    this.#pages.set(directory, hasEnded ? pages : Math.max(pages, this.#pages.get(directory) ?? 0));
   }
 
+  /** It needs several pages. */
   isKnownLarge(directory: NodeId): boolean {
-    return this.#sizes.get(directory) === 'large';
+    return (this.#pages.get(directory) ?? 0) > 1;
+  }
+
+  /** A name was made here. */
+  noteMade(parent: NodeId): void {
+    this.#making.note(parent, this.#clock.stampMs());
+  }
+
+  /**
+   * So many names are made in the directory that listing all of it is cheaper than to ask for each whether it is missing. Only where it was listed
+   * before.
+   */
+  isFilling(directory: Pick<NodeRow, 'id' | 'listedAtMs'>): boolean {
+    if (directory.listedAtMs === 0) return false;
+    const pages = Math.max(1, this.#pages.get(directory.id) ?? 0);
+    return this.#making.rate(directory.id, this.#clock.stampMs()) >= MADE_FOR_A_PAGE * pages;
+  }
+
+  /** The same, and what the listing tells of missing names will soon be too old. */
+  wantsListingSoon(directory: Pick<NodeRow, 'id' | 'listedAtMs'>): boolean {
+    const { negativeMs } = this.#options;
+    const remainingMs = this.#remaining(directory.listedAtMs, negativeMs);
+    return remainingMs > 0 && remainingMs < RENEWAL_PART * negativeMs && this.isFilling(directory);
   }
 
   /**

@@ -251,7 +251,7 @@ export class Committer {
     if (head?.etag !== expectedEtag || head.etag === row.etag) return;
     const { etag, sizeBytes, lastModifiedMs } = head;
     context.index.nodes.update(file.id, { etag, sizeBytes, lastModifiedMs, content: undefined });
-    staging.noteExclusive(false);
+    staging.noteOwn();
     contents.closeReader(file);
     if (row.content !== undefined) context.cache.remove(row.content);
   }

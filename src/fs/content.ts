@@ -97,8 +97,11 @@ export class Contents {
     });
   }
 
-  /** The staging file of the node; made over the old content when there is none. From here on the node has changes. */
-  stage(file: OpenFile): Promise<Staging> {
+  /**
+   * The staging file of the node; made over the old content when there is none. From here on the node has changes. `isExclusive`: a new one is of a
+   * file that must not replace what somebody else made.
+   */
+  stage(file: OpenFile, isExclusive = false): Promise<Staging> {
     const staging = file.staging ?? this.adoptStaging(file);
     if (staging !== undefined) return Promise.resolve(staging);
     return this.#staging.run(file.id, async () => {
@@ -108,8 +111,8 @@ export class Contents {
       if (row.id !== file.id) throw new FsError('ESTALE');
       const { index, journal } = this.#context;
       const oldBytes = row.etag === undefined ? 0 : row.sizeBytes;
-      file.staging = (await this.#takeOver(file, oldBytes)) ?? (await journal.stage(file.id, oldBytes));
-      index.nodes.update(file.id, { dirty: true });
+      file.staging = (await this.#takeOver(file, oldBytes)) ?? (await journal.stage(file.id, oldBytes, isExclusive));
+      if (!row.dirty) index.nodes.update(file.id, { dirty: true });
       file.isMarkedDirty = true;
       this.#context.views.invalidateNode(file.id, 0, 0);
       return file.staging;

@@ -5,7 +5,6 @@ import { KeyedLock, SharedLock } from '../base/locks.ts';
 import { Revalidator, type RevalidatorOptions } from '../freshness/revalidator.ts';
 import type { NodeKind, NodeRow } from '../index/contract.ts';
 import { isDamage } from '../index/damage.ts';
-import type { Staging } from '../journal/contract.ts';
 import type {
   AttributeChange,
   AttributesReply,
@@ -280,7 +279,7 @@ export class FileSystem implements Operations {
     const make = async () => (await this.#namespace.createFile(parent, name, mode, caller)).id;
     const id = await resumable(caller, 'EEXIST', make, async () => (await this.#existing(parent, name, 'file')).node);
     await this.#openFiles.use(id, async (file) => {
-      await this.#stageNew(file);
+      await this.#stageNew(file, false);
       await this.#committer.commit(id);
     });
     return this.#fresh(this.#tree.row(id));
@@ -336,8 +335,7 @@ export class FileSystem implements Operations {
     const writes = (flags & O_ACCMODE) !== O_RDONLY;
     const file = await this.#openFiles.open(id, flags & O_ACCMODE);
     try {
-      const staging = await this.#stageNew(file);
-      if ((flags & O_EXCL) !== 0 && this.#tree.row(id).etag === undefined) staging.noteExclusive(true);
+      await this.#stageNew(file, (flags & O_EXCL) !== 0 && this.#tree.row(id).etag === undefined);
       return { entry: this.#fresh(this.#tree.row(id)), open: await this.#openReply(file) };
     } catch (error) {
       this.#openFiles.release(id, writes);
@@ -346,9 +344,9 @@ export class FileSystem implements Operations {
   }
 
   /** A file that was made just now. Where there is no room for what it will hold, its name does not stay. */
-  async #stageNew(file: OpenFile): Promise<Staging> {
+  async #stageNew(file: OpenFile, isExclusive: boolean): Promise<void> {
     try {
-      return await this.#contents.stage(file);
+      await this.#contents.stage(file, isExclusive);
     } catch (error) {
       this.#namespace.withdraw(file.id);
       throw error;

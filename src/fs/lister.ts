@@ -126,7 +126,7 @@ export class Lister {
     let hidden: HiddenHere = { skipped: 0, shadowed: 0, sample: undefined };
     for await (const page of store.list({ prefix, delimiter: '/' })) {
       // Said before all pages are there: those who read them as they arrive need to know how much to believe.
-      if (pages === 1) beliefs.noteDirectorySize(directory, 'large');
+      if (pages > 0) beliefs.notePages(directory, pages + 1, false);
       if (pages === maxPages) return false;
       pages += 1;
       if (index.nodes.get(directory) === undefined || this.#tree.prefixOf(directory) !== prefix)
@@ -144,7 +144,7 @@ export class Lister {
       job.page();
     }
     if (await this.#sweep(directory, startedAtMs)) hasChanged = true;
-    if (pages <= 1) beliefs.noteDirectorySize(directory, 'one-page');
+    beliefs.notePages(directory, pages, true);
     this.#hidden.note(directory, hidden);
     this.#finish(directory, { marker, isEmpty, hasChanged, startedAtMs });
     return true;

@@ -149,6 +149,7 @@ export class Namespace {
       const intruder = index.nodes.child(parent, name);
       if (intruder !== undefined) retirement.retire(intruder);
       beliefs.notePresent(parent, name);
+      beliefs.noteMade(parent);
       tellViews(context, parent, name);
       return index.nodes.insert({ ...fields, parent, name });
     });

@@ -56,7 +56,10 @@ export class Resolver {
     const directory = this.#tree.directory(parent);
     const row = this.#context.index.nodes.child(parent, name);
     if (row === undefined) {
-      if (this.#context.beliefs.missingMs(directory, name) > 0) return undefined;
+      if (this.#context.beliefs.missingMs(directory, name) > 0) {
+        this.#keepListed(directory);
+        return undefined;
+      }
       // Gone here, and the bucket will follow.
       if (this.#backlog.isPending(this.#tree.prefixOf(parent) + name)) return undefined;
     } else {
@@ -190,18 +193,36 @@ export class Resolver {
   }
 
   async #askBucket(directory: NodeRow, name: string, row: NodeRow | undefined): Promise<void> {
-    const { beliefs, index } = this.#context;
-    // A directory that was listed before, and is small, answers all its missing names with one request.
-    const wantsListing =
-      beliefs.prefersListing(directory.id) || (row === undefined && this.#isSmallAndListed(directory));
-    if (wantsListing && (await this.#lister.refreshIfSmall(directory.id))) {
-      const listed = index.nodes.child(directory.id, name);
+    if (await this.#askForAll(directory, row)) {
+      const listed = this.#context.index.nodes.child(directory.id, name);
       if (listed === undefined) return;
       if (listed.kind !== 'directory') return;
       row = listed;
     }
     if (row === undefined) await this.#probe(directory.id, name);
     else await this.#revalidate(row);
+  }
+
+  /** Lists the directory where that is the better question; false: it was not listed. */
+  async #askForAll(directory: NodeRow, row: NodeRow | undefined): Promise<boolean> {
+    const { beliefs } = this.#context;
+    if (row === undefined && beliefs.isFilling(directory)) {
+      await this.#lister.refresh(directory.id);
+      return true;
+    }
+    // A directory that was listed before, and is small, answers all its missing names with one request.
+    const wantsListing =
+      beliefs.prefersListing(directory.id) || (row === undefined && this.#isSmallAndListed(directory));
+    return wantsListing && (await this.#lister.refreshIfSmall(directory.id));
+  }
+
+  /** Whoever makes many files asks for the name of each first, and should not wait for the bucket to say that it is missing. */
+  #keepListed(directory: NodeRow): void {
+    if (!this.#context.beliefs.wantsListingSoon(directory)) return;
+    this.#lister.refresh(directory.id).catch((error: unknown) => {
+      // Whoever asks next meets it, and is told.
+      this.#context.log.debug({ error: String(error) }, 'a directory could not be listed ahead of time');
+    });
   }
 
   #isSmallAndListed(directory: NodeRow): boolean {

@@ -41,7 +41,7 @@ export interface Staging {
   readonly leftAt: Timespec | undefined;
   /** What the last upload was going to make, when nobody knows whether it did: its answer was lost, or its process died. */
   readonly expectedEtag: string | undefined;
-  /** See `noteExclusive`. */
+  /** A new file that must not replace an object that somebody else made meanwhile. Until it is uploaded, or `noteOwn`. */
   readonly isExclusive: boolean;
   /** Grows with every change; equal values mean nothing was changed in between. */
   readonly version: number;
@@ -75,8 +75,8 @@ export interface Staging {
   noteAllChanged(): void;
   /** Everything written before the call survives a loss of power: file and index are flushed. */
   sync(): Promise<void>;
-  /** A new file that must not replace an object that somebody else made meanwhile; false: there is one, and it is our own. Holds until it is uploaded. */
-  noteExclusive(isExclusive: boolean): void;
+  /** The object that the bucket has is our own, and may be replaced. */
+  noteOwn(): void;
   /** To be called before an upload appears in the bucket. */
   noteUploading(expectedEtag: string): void;
   /**
@@ -107,8 +107,8 @@ export interface Stray {
 }
 
 export interface Journal {
-  /** A staging file for the node: the one that exists, or a new one over `baseSizeBytes` bytes of old content. */
-  stage(node: NodeId, baseSizeBytes: number): Promise<Staging>;
+  /** A staging file for the node: the one that exists, or a new one over `baseSizeBytes` bytes of old content. `isExclusive`: see `Staging`. */
+  stage(node: NodeId, baseSizeBytes: number, isExclusive?: boolean): Promise<Staging>;
   /**
    * A staging file that holds the old content already: `move` puts it at the path. undefined, and nothing is left behind, when it returns
    * false. Rejects with its errors.

@@ -4,6 +4,7 @@
  */
 import { type FileHandle, open, readFile, rename, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Timespec } from '../base/clock.ts';
 import type { Extent } from '../base/extents.ts';
 import { KeyedLock } from '../base/locks.ts';
 import type { Logger } from '../base/log.ts';
@@ -21,6 +22,7 @@ const DELAY_MS = 500;
 /** The coarsest tick of file times: another change within it may not show. */
 const FILE_TICK_MS = 10;
 const UNSETTLED = '';
+const UNKNOWN = { text: '', isDurable: false };
 
 export interface Description {
   readonly format: typeof FORMAT;
@@ -49,6 +51,8 @@ export interface Describable {
   readonly path: string;
   readonly row: StagingRow;
   readonly isComplete: boolean;
+  /** undefined: this process made it. */
+  readonly leftAt: Timespec | undefined;
   readonly present: { readonly list: readonly Extent[] };
   /** Its files are being removed, or were. */
   readonly isClosed: boolean;
@@ -63,8 +67,8 @@ export interface DescriberContext {
 export class Describer {
   readonly #context: DescriberContext;
   readonly #stale = new Set<Describable>();
-  /** What each description says now. */
-  readonly #written = new WeakMap<Describable, { readonly text: string; isDurable: boolean }>();
+  /** What each description says now; '' where that is not known. */
+  readonly #written = new WeakMap<Describable, { readonly text: string; readonly isDurable: boolean }>();
   /** One change of a description at a time, by path. */
   readonly #locks = new KeyedLock<string>();
   #timer: NodeJS.Timeout | undefined;
@@ -120,6 +124,7 @@ export class Describer {
     const text = JSON.stringify(description);
     const written = this.#written.get(staging);
     if (written?.text === text && (written.isDurable || !isDurable)) return;
+    this.#written.set(staging, UNKNOWN);
     await writeWhole(descriptionPath(staging.path), text, isDurable);
     this.#written.set(staging, { text, isDurable });
   }
@@ -150,6 +155,8 @@ export class Describer {
   }
 
   async #remove(staging: Describable): Promise<void> {
+    const hasNone = staging.leftAt === undefined && !this.#written.has(staging);
+    if (hasNone) return;
     this.#written.delete(staging);
     await removeFile(descriptionPath(staging.path));
   }

@@ -60,8 +60,9 @@ class DirectoryJournal implements Journal {
     this.#context = { index, log, clock, syncDirectory: () => syncDirectory(directory), describer: this.#describer };
   }
 
-  stage(node: NodeId, baseSizeBytes: number): Promise<Staging> {
-    return this.#locks.run(node, () => this.#open.get(node) ?? this.#create(node, baseSizeBytes));
+  stage(node: NodeId, baseSizeBytes: number, isExclusive = false): Promise<Staging> {
+    const row = () => ({ ...this.#newRow(node, baseSizeBytes), isExclusive });
+    return this.#locks.run(node, () => this.#open.get(node) ?? this.#create(row()));
   }
 
   stageOver(node: NodeId, sizeBytes: number, move: (path: string) => Promise<boolean>): Promise<Staging | undefined> {
@@ -201,8 +202,8 @@ class DirectoryJournal implements Journal {
   }
 
   /** File, length, row, in this order: a row promises that the file is there and as long as the content. */
-  async #create(node: NodeId, baseSizeBytes: number): Promise<FileStaging> {
-    const row = this.#newRow(node, baseSizeBytes);
+  async #create(row: StagingRow): Promise<FileStaging> {
+    const { baseSizeBytes } = row;
     const path = join(this.#directory, row.file);
     const file = await open(path, 'wx+', 0o600);
     try {

@@ -8,7 +8,7 @@ interface Hold {
 export class RangeLock {
   readonly #holds = new Set<Hold>();
 
-  async run<T>(start: number, end: number, task: () => Promise<T>): Promise<T> {
+  async run<T>(start: number, end: number, task: () => Promise<T> | T): Promise<T> {
     // Holds that still wait count too: nobody overtakes, and since everyone waits for earlier ones only, nobody waits in a circle.
     const before = [...this.#holds].filter((hold) => hold.start < end && hold.end > start);
     const { promise: released, resolve: release } = Promise.withResolvers<void>();
