@@ -1,10 +1,9 @@
 /** Runs in a worker thread: reads ranges of files and hashes them on the way. Talks to `digester.ts`, which starts it. */
-import { createHash } from 'node:crypto';
 import { readSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
+import { md5s } from './md5-lanes.ts';
 
-export interface DigestRequest {
-  readonly id: number;
+export interface DigestRange {
   readonly fd: number;
   readonly offset: number;
   readonly lengthBytes: number;
@@ -12,36 +11,52 @@ export interface DigestRequest {
   readonly memory?: SharedArrayBuffer;
 }
 
+export interface DigestRequest {
+  readonly id: number;
+  /** Hashed together. */
+  readonly ranges: readonly DigestRange[];
+}
+
 export type DigestAnswer = { readonly id: number } & (
-  | { readonly md5Hex: string }
+  | { readonly md5Hexes: readonly string[] }
   | { readonly error: string; readonly code: string | undefined }
   | { readonly isTooShort: true }
 );
 
-/** Still in the processor's cache when it is hashed. */
-const PIECE_BYTES = 128 * 1024;
-const scratch = new Uint8Array(PIECE_BYTES);
+/** Still in the processor's cache when it is hashed, with those of other ranges. */
+const PIECE_BYTES = 64 * 1024;
 
-/** Undefined: the file ends before the range does. */
-function digest({ fd, offset, lengthBytes, memory }: DigestRequest): string | undefined {
-  const hash = createHash('md5');
-  for (let done = 0; done < lengthBytes; ) {
-    const wantedBytes = Math.min(PIECE_BYTES, lengthBytes - done);
-    const piece = memory === undefined ? scratch.subarray(0, wantedBytes) : new Uint8Array(memory, done, wantedBytes);
-    const gotBytes = readSync(fd, piece, 0, wantedBytes, offset + done);
-    if (gotBytes === 0) return undefined;
-    hash.update(piece.subarray(0, gotBytes));
-    done += gotBytes;
+class TooShortError extends Error {}
+
+function digest(ranges: readonly DigestRange[]): readonly string[] {
+  const sums = md5s(ranges.length);
+  const scratch = ranges.map(({ memory }) => new Uint8Array(memory === undefined ? PIECE_BYTES : 0));
+  const lengthBytes = Math.max(...ranges.map((range) => range.lengthBytes));
+  for (let done = 0; done < lengthBytes; done += PIECE_BYTES) {
+    sums.update(ranges.map((range, i) => readPiece(range, done, scratch[i] as Uint8Array)));
   }
-  return hash.digest('hex');
+  return sums.digests();
 }
 
-function answer(request: DigestRequest): DigestAnswer {
-  const { id } = request;
+/** What the range has from there, of a piece; in `scratch`, when it has no memory. */
+function readPiece(range: DigestRange, done: number, scratch: Uint8Array): Uint8Array {
+  const { fd, offset, memory } = range;
+  const pieceBytes = Math.max(0, Math.min(PIECE_BYTES, range.lengthBytes - done));
+  if (pieceBytes === 0) return scratch.subarray(0, 0);
+  const piece = memory === undefined ? scratch.subarray(0, pieceBytes) : new Uint8Array(memory, done, pieceBytes);
+  for (let filled = 0; filled < pieceBytes; ) {
+    const gotBytes = readSync(fd, piece, filled, pieceBytes - filled, offset + done + filled);
+    if (gotBytes === 0) throw new TooShortError();
+    filled += gotBytes;
+  }
+  return piece;
+}
+
+function answer({ id, ranges }: DigestRequest): DigestAnswer {
   try {
-    const md5Hex = digest(request);
-    return md5Hex === undefined ? { id, isTooShort: true } : { id, md5Hex };
+    return { id, md5Hexes: digest(ranges) };
   } catch (error) {
+    if (error instanceof TooShortError) return { id, isTooShort: true };
     const { message, code } = error as NodeJS.ErrnoException;
     return { id, error: message, code };
   }

@@ -1,20 +1,19 @@
 import { Worker } from 'node:worker_threads';
 import { StoreError } from '../store/contract.ts';
-import type { DigestAnswer, DigestRequest } from './digest-worker.ts';
+import type { DigestAnswer, DigestRange, DigestRequest } from './digest-worker.ts';
 
 /** The compiled program has .js files, a checkout run by type stripping has .ts files. */
 const EXTENSION = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
 /** A thread costs some megabytes, and a tenth of a second to start. */
 const IDLE_MS = 5000;
 
-export interface FileRange {
-  readonly fd: number;
-  readonly offset: number;
-  readonly lengthBytes: number;
-}
+/** Ranges that are hashed together at most, as many as have a lane each. */
+export const TOGETHER_MAX = 8;
+
+export type FileRange = Omit<DigestRange, 'memory'>;
 
 interface Waiter {
-  readonly resolve: (md5Hex: string) => void;
+  readonly resolve: (md5Hexes: readonly string[]) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -35,10 +34,11 @@ export class Digester {
   }
 
   /**
-   * Hex. With `memory`, which must have room for them, the bytes of the range are in it afterwards. Rejects with an `InvalidRequest` error when
-   * the file ends before the range does, and with errors of read(2).
+   * Hex, in the order of the ranges, which are hashed together: five take little longer than one. With `memory`, which must have room for them,
+   * the bytes of a range are in it afterwards. Rejects with an `InvalidRequest` error when the file ends before a range does, and with
+   * errors of read(2).
    */
-  digest({ fd, offset, lengthBytes }: FileRange, memory?: SharedArrayBuffer): Promise<string> {
+  digest(ranges: readonly DigestRange[]): Promise<readonly string[]> {
     clearTimeout(this.#idle);
     this.#worker ??= this.#start();
     const worker = this.#worker;
@@ -47,7 +47,7 @@ export class Digester {
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
       this.#waiters.set(id, { resolve, reject });
-      const request: DigestRequest = { id, fd, offset, lengthBytes, ...(memory === undefined ? {} : { memory }) };
+      const request: DigestRequest = { id, ranges };
       worker.postMessage(request);
     });
   }
@@ -71,7 +71,7 @@ export class Digester {
       this.#worker?.unref();
       this.#idle = setTimeout(() => this.#stop(), IDLE_MS).unref();
     }
-    if ('md5Hex' in answer) waiter?.resolve(answer.md5Hex);
+    if ('md5Hexes' in answer) waiter?.resolve(answer.md5Hexes);
     else waiter?.reject(toError(answer));
   }
 
@@ -91,7 +91,7 @@ export class Digester {
   }
 }
 
-function toError(answer: Exclude<DigestAnswer, { md5Hex: string }>): Error {
+function toError(answer: Exclude<DigestAnswer, { md5Hexes: readonly string[] }>): Error {
   if ('isTooShort' in answer) return fileTooShort();
   return Object.assign(new Error(answer.error), { code: answer.code });
 }

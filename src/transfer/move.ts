@@ -209,12 +209,16 @@ class ServerSideMover implements Mover {
     { etag, sizeBytes }: Version,
     attributes: ObjectAttributes | undefined,
   ): Promise<UploadResult> {
-    const result = await runMultipart(this.#store, this.#parts, this.#log, {
+    const result = await runMultipart(this.#store, this.#log, {
       key: toKey,
       request: { attributes: attributes ?? (await this.#store.head(fromKey)) },
       parts: planCopy(sizeBytes),
-      send: (upload, { partNumber, offset, lengthBytes }, signal) =>
-        this.#store.copyPart(upload, partNumber, fromKey, { offset, length: lengthBytes }, { ifMatch: etag, signal }),
+      parallel: PARTS_PARALLEL,
+      send: (upload, { partNumber, offset, lengthBytes }, signal) => {
+        const range = { offset, length: lengthBytes };
+        const copy = () => this.#store.copyPart(upload, partNumber, fromKey, range, { ifMatch: etag, signal });
+        return this.#parts.run(copy, 1, signal);
+      },
       beforeComplete: async () => {},
     });
     return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, multipart: true };

@@ -1,5 +1,4 @@
 import type { Logger } from '../base/log.ts';
-import type { Semaphore } from '../base/semaphore.ts';
 import {
   isStoreError,
   type MultipartUpload,
@@ -16,22 +15,19 @@ export interface MultipartJob {
   readonly key: string;
   readonly request: PutRequest;
   readonly parts: readonly Part[];
-  /** Sends or copies one part. The signal ends it when another part failed. */
+  /** So many parts under way at once, or waiting for others that are. */
+  readonly parallel: number;
+  /** Sends or copies one part; called in their order. The signal ends it when another part failed. */
   readonly send: (upload: MultipartUpload, part: Part, signal: AbortSignal) => Promise<PartResult>;
   /** Last look before the object appears; rejects to prevent it. `expectedEtag`: undefined when it cannot be told. */
   readonly beforeComplete: (expectedEtag: string | undefined) => Promise<void>;
 }
 
-/** Parts in parallel, at most as many as `slots` has. Aborted on failure: an unfinished upload is billed until someone notices. */
-export async function runMultipart(
-  store: ObjectStore,
-  slots: Semaphore,
-  log: Logger,
-  job: MultipartJob,
-): Promise<PutResult> {
+/** Parts in parallel. Aborted on failure: an unfinished upload is billed until someone notices. */
+export async function runMultipart(store: ObjectStore, log: Logger, job: MultipartJob): Promise<PutResult> {
   const upload = await store.createMultipart(job.key, job.request);
   try {
-    const parts = await sendParts(slots, upload, job);
+    const parts = await sendParts(upload, job);
     await job.beforeComplete(multipartEtag(parts.map((part) => part.etag)));
     return await complete(store, upload, parts, job.request);
   } catch (error) {
@@ -42,16 +38,16 @@ export async function runMultipart(
   }
 }
 
-async function sendParts(slots: Semaphore, upload: MultipartUpload, job: MultipartJob): Promise<PartResult[]> {
+async function sendParts(upload: MultipartUpload, job: MultipartJob): Promise<PartResult[]> {
   const stop = new AbortController();
   const signal = job.request.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, job.request.signal]);
   const results: PartResult[] = [];
   const rest = job.parts.values();
   const worker = async () => {
-    for (const part of rest) results.push(await slots.run(() => job.send(upload, part, signal), 1, signal));
+    for (const part of rest) results.push(await job.send(upload, part, signal));
   };
   let failure: { readonly error: unknown } | undefined;
-  const workers = Array.from({ length: Math.min(slots.capacity, job.parts.length) }, () =>
+  const workers = Array.from({ length: Math.min(job.parallel, job.parts.length) }, () =>
     worker().catch((error: unknown) => {
       failure ??= { error };
       stop.abort();

@@ -13,8 +13,9 @@ import {
 import { multipartEtag } from '../store/etag.ts';
 import type { Uploader, UploadJob, UploadResult } from './contract.ts';
 import { looksLikeMd5 } from './etag.ts';
-import { Bodies, type FileBody } from './file-body.ts';
+import { Bodies, type FileBody, groupSize } from './file-body.ts';
 import { runMultipart } from './multipart.ts';
+import { PartBodies } from './part-bodies.ts';
 import { type Part, planPatch, planUpload } from './parts.ts';
 
 const MIB = 1024 * 1024;
@@ -75,13 +76,13 @@ class StagedUploader implements Uploader {
     if (looksLikeMd5(etag)) return (await this.digest(fd, sizeBytes)) === etag.toLowerCase();
     const parts = planUpload(sizeBytes, this.#partSizeBytes);
     if (!etag.endsWith(`-${parts.length}`)) return false;
-    const digests: string[] = [];
-    for (const { offset, lengthBytes } of parts) digests.push(await this.#bodies.digest({ fd, offset, lengthBytes }));
-    return multipartEtag(digests) === etag.toLowerCase();
+    const ranges = parts.map(({ offset, lengthBytes }) => ({ fd, offset, lengthBytes }));
+    return multipartEtag(await this.#bodies.digests(ranges)) === etag.toLowerCase();
   }
 
-  digest(fd: number, sizeBytes: number): Promise<string> {
-    return this.#bodies.digest({ fd, offset: 0, lengthBytes: sizeBytes });
+  async digest(fd: number, sizeBytes: number): Promise<string> {
+    const [digest] = await this.#bodies.digests([{ fd, offset: 0, lengthBytes: sizeBytes }]);
+    return digest as string;
   }
 
   async #putWhole(job: UploadJob): Promise<UploadResult> {
@@ -134,37 +135,70 @@ class StagedUploader implements Uploader {
   }
 
   async #inParts(job: UploadJob, parts: readonly Part[], base: Base | undefined): Promise<UploadResult> {
-    const result = await runMultipart(this.#store, this.#slots, this.#log, {
+    const bodies = this.#bodiesOf(job, parts);
+    const result = await runMultipart(this.#store, this.#log, {
       key: job.key,
       request: putRequest(job),
       parts,
+      parallel: this.#slots.capacity,
       send: (upload, part, signal) =>
         part.kind === 'copy' && base !== undefined
-          ? this.#copyPart(upload, part, base, signal)
-          : this.#sendPart(job, upload, part, signal),
+          ? this.#slots.run(() => this.#copyPart(upload, part, base, signal), 1, signal)
+          : this.#sendPart(job, upload, part, bodies, signal),
       beforeComplete: async (expectedEtag) => {
         faultPoint('upload.parts');
         if (expectedEtag !== undefined) job.expecting(expectedEtag);
         if (base !== undefined) await this.#checkBase(base);
         if (job.exclusive) await this.#checkAbsent(job.key);
       },
-    });
+    }).finally(() => bodies.close());
     faultPoint('upload.completed');
     return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, multipart: true };
   }
 
-  async #sendPart(job: UploadJob, upload: MultipartUpload, part: Part, signal: AbortSignal): Promise<PartResult> {
-    const { offset, lengthBytes } = part;
-    await job.prepare(offset, lengthBytes);
-    return this.#bodies.use({ fd: job.fd, offset, lengthBytes }, signal, async (body) => {
-      const send = () => this.#store.uploadPart(upload, part.partNumber, body, { signal });
-      const result = await send();
-      if (!this.#isDamaged(result.etag, body)) return result;
-      this.#log.warn({ key: job.key, part: part.partNumber }, 'a part of an upload arrived damaged; it is sent again');
-      const again = await send();
-      if (this.#isDamaged(again.etag, body)) throw new DamagedError();
-      return again;
+  #bodiesOf(job: UploadJob, parts: readonly Part[]): PartBodies {
+    const uploaded = parts.filter(({ kind }) => kind === 'upload');
+    const largestBytes = Math.max(0, ...uploaded.map(({ lengthBytes }) => lengthBytes));
+    return new PartBodies(uploaded, groupSize(largestBytes), async (group, signal) => {
+      await Promise.all(group.map(({ offset, lengthBytes }) => job.prepare(offset, lengthBytes)));
+      const ranges = group.map(({ offset, lengthBytes }) => ({ fd: job.fd, offset, lengthBytes }));
+      return this.#bodies.load(ranges, signal);
     });
+  }
+
+  /** The body first: who waits for memory must not keep others from sending, which is what frees it. */
+  async #sendPart(
+    job: UploadJob,
+    upload: MultipartUpload,
+    part: Part,
+    bodies: PartBodies,
+    signal: AbortSignal,
+  ): Promise<PartResult> {
+    const { body, release } = await bodies.take(part, signal);
+    let isIdle = false;
+    try {
+      const result = await this.#slots.run(() => this.#sendBody(job, upload, part, body, signal), 1, signal);
+      isIdle = true;
+      return result;
+    } finally {
+      release(isIdle);
+    }
+  }
+
+  async #sendBody(
+    job: UploadJob,
+    upload: MultipartUpload,
+    part: Part,
+    body: FileBody,
+    signal: AbortSignal,
+  ): Promise<PartResult> {
+    const send = () => this.#store.uploadPart(upload, part.partNumber, body, { signal });
+    const result = await send();
+    if (!this.#isDamaged(result.etag, body)) return result;
+    this.#log.warn({ key: job.key, part: part.partNumber }, 'a part of an upload arrived damaged; it is sent again');
+    const again = await send();
+    if (this.#isDamaged(again.etag, body)) throw new DamagedError();
+    return again;
   }
 
   /** A part cannot be read back: its ETag tells something only where others were MD5s. */

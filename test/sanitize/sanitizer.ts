@@ -35,6 +35,7 @@ export async function buildNative(sanitizer: Sanitizer): Promise<Record<string, 
   });
   return {
     TSFS_NATIVE: join(ROOT, `build/tsfs_native.${sanitizer}.node`),
+    TSFS_DIGEST: join(ROOT, `build/tsfs_digest.${sanitizer}.node`),
     TSFS_GUARDIAN: join(ROOT, `build/tsfs-guardian.${sanitizer}`),
   };
 }

@@ -28,32 +28,33 @@ test('digests of ranges, and their bytes', async () => {
   const bytes = pattern(700 * KIB);
   await file.write(bytes);
   const digester = new Digester();
-  const memory = new SharedArrayBuffer(512 * KIB);
   const ranges = [
-    [0, bytes.length],
-    [5, 300 * KIB],
-    [700 * KIB - 1, 1],
-    [100, 0],
-  ] as const;
-  const digests = await Promise.all(
-    ranges.map(([offset, lengthBytes]) => digester.digest({ fd: file.fd, offset, lengthBytes })),
-  );
-  expect(digests).toEqual(ranges.map(([offset, length]) => md5(bytes.subarray(offset, offset + length))));
-  const digest = await digester.digest({ fd: file.fd, offset: 7, lengthBytes: 400 * KIB }, memory);
-  expect(digest).toBe(md5(bytes.subarray(7, 7 + 400 * KIB)));
-  expect(Buffer.from(memory, 0, 400 * KIB).equals(bytes.subarray(7, 7 + 400 * KIB))).toBe(true);
+    { offset: 0, lengthBytes: bytes.length },
+    { offset: 5, lengthBytes: 300 * KIB },
+    { offset: 700 * KIB - 1, lengthBytes: 1 },
+    { offset: 100, lengthBytes: 0 },
+  ];
+  const digests = ranges.map(({ offset, lengthBytes }) => md5(bytes.subarray(offset, offset + lengthBytes)));
+  const wanted = ranges.map((range) => ({ ...range, fd: file.fd }));
+  expect(await Promise.all(wanted.map((range) => digester.digest([range])))).toEqual(digests.map((digest) => [digest]));
+  const memory = ranges.map(() => new SharedArrayBuffer(bytes.length));
+  const filled = wanted.map((range, i) => (i === 1 ? range : { ...range, memory: memory[i] as SharedArrayBuffer }));
+  expect(await digester.digest(filled)).toEqual(digests);
+  expect(Buffer.from(memory[0] as SharedArrayBuffer).equals(bytes)).toBe(true);
+  expect(Buffer.from(memory[2] as SharedArrayBuffer, 0, 1).equals(bytes.subarray(-1))).toBe(true);
 });
 
 test('a file that ends too early, and one that cannot be read, do not end the thread', async () => {
   await file.write(pattern(100));
   const digester = new Digester();
-  const tooMuch = digester.digest({ fd: file.fd, offset: 50, lengthBytes: 51 });
+  const sound = { fd: file.fd, offset: 0, lengthBytes: 100 };
+  const tooMuch = digester.digest([sound, { fd: file.fd, offset: 50, lengthBytes: 51 }]);
   await expect(tooMuch).rejects.toMatchObject({ kind: 'InvalidRequest' });
   const folder = await open(directory);
-  const unreadable = digester.digest({ fd: folder.fd, offset: 0, lengthBytes: 1 });
+  const unreadable = digester.digest([{ fd: folder.fd, offset: 0, lengthBytes: 1 }]);
   await expect(unreadable).rejects.toMatchObject({ code: 'EISDIR' });
   await folder.close();
-  expect(await digester.digest({ fd: file.fd, offset: 0, lengthBytes: 0 })).toBe(md5(Buffer.alloc(0)));
+  expect(await digester.digest([{ fd: file.fd, offset: 0, lengthBytes: 0 }])).toEqual([md5(Buffer.alloc(0))]);
 });
 
 test('memory is used again where it fits, within the limit', () => {
