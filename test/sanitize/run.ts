@@ -5,7 +5,11 @@ import { type Place, runUnder, type Sanitizer } from './sanitizer.ts';
 
 const SANITIZERS: readonly Sanitizer[] = ['address', 'thread'];
 const PARTS: readonly { readonly place: Place; readonly project: string; readonly files: readonly string[] }[] = [
-  { place: 'tests', project: 'unit', files: ['test/kernel', 'test/fuzz/native.test.ts'] },
+  {
+    place: 'tests',
+    project: 'unit',
+    files: ['test/kernel', 'test/fuzz/native.test.ts', 'test/transfer/md5-lanes.test.ts'],
+  },
   { place: 'daemons', project: 'mounted', files: ['test/kernel/driver.mounted', 'test/kernel/hot-table.mounted'] },
   { place: 'daemons', project: 'mounted', files: ['test/mounted/hot.test.ts', 'test/mounted/semantics.test.ts'] },
   { place: 'daemons', project: 'mounted', files: ['test/mounted/guardian.test.ts'] },

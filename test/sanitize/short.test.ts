@@ -2,7 +2,12 @@
 import { expect, test } from 'vitest';
 import { runUnder } from './sanitizer.ts';
 
-const PARTS = ['test/kernel/session.test.ts', 'test/kernel/malformed.test.ts', 'test/fuzz/native.test.ts'];
+const PARTS = [
+  'test/kernel/session.test.ts',
+  'test/kernel/malformed.test.ts',
+  'test/fuzz/native.test.ts',
+  'test/transfer/md5-lanes.test.ts',
+];
 const RUNS = '300';
 
 test.each(['address', 'thread'] as const)('nothing is found: %s', { timeout: 240_000 }, async (sanitizer) => {
