@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/log.ts';
 import { type ObjectStore, StoreError } from '../../src/store/contract.ts';
@@ -235,6 +236,38 @@ test('an answer to the completion that was lost is recovered from the object', a
   const bytes = pattern(26 * MIB);
   const result = await uploader({ store }).upload(await jobFor(bytes));
   expect(result.etag).toBe((await memory.head('key')).etag);
+});
+
+test('uploads at once share memory and slots, and one that fails gives its back', async () => {
+  // More than all bodies may take, and parts that are hashed together.
+  const sizeBytes = 85 * MIB;
+  await file.truncate(sizeBytes);
+  const expected = createHash('md5')
+    .update(Buffer.alloc(5 * MIB))
+    .digest();
+  let [sending, most, sent] = [0, 0, 0];
+  const store = replacing(memory, {
+    uploadPart: async ({ key }, partNumber, body) => {
+      sending += 1;
+      most = Math.max(most, sending);
+      await nextTurn();
+      sending -= 1;
+      if (key === 'broken' && partNumber === 3) throw new StoreError('InvalidRequest', 'refused');
+      expect(body.md5).toBe(expected.toString('base64'));
+      sent += 1;
+      return { partNumber, etag: expected.toString('hex') };
+    },
+    completeMultipart: async () => ({ etag: 'many-17' }),
+  });
+  const parallel = createUploader({ store, log: silentLogger, partSizeBytes: 5 * MIB, parallel: 3 });
+  const job = await jobFor(Buffer.alloc(0), { sizeBytes });
+  const keys = ['a', 'b', 'broken', 'c', 'd'];
+  const results = await Promise.allSettled(keys.map((key) => parallel.upload({ ...job, key })));
+  expect(results.map(({ status }) => status)).toEqual(keys.map((key) => (key === 'broken' ? 'rejected' : 'fulfilled')));
+  expect(most).toBe(3);
+  sent = 0;
+  await parallel.upload(job);
+  expect(sent).toBe(17);
 });
 
 test('matches: by MD5 and by the form that the own part size gives', async () => {
