@@ -7,11 +7,15 @@
 #include <cstring>
 
 // Ifuncs, which choose among the clones when the addon is loaded, are a matter of x86 and glibc.
-#if defined(__x86_64__) && defined(__GLIBC__) && __GNUC__ >= 12
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
+#define HAS_CLONES 1
+#if __GNUC__ >= 12
 #define FOR_EACH_CPU __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
-#elif defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
-#define FOR_EACH_CPU __attribute__((target_clones("avx2", "default")))
 #else
+#define FOR_EACH_CPU __attribute__((target_clones("avx2", "default")))
+#endif
+#else
+#define HAS_CLONES 0
 #define FOR_EACH_CPU
 #endif
 
@@ -123,9 +127,9 @@ napi_value addBlocks(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// Where lanes are no wider than the registers of any x86, one string after the other is as fast.
+// Where registers are not as wide as all lanes, one string after the other is as fast.
 bool isWorthwhile() {
-#ifdef __x86_64__
+#if HAS_CLONES
   return __builtin_cpu_supports("avx2");
 #else
   return false;
