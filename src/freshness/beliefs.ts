@@ -84,7 +84,12 @@ export class Beliefs {
   }
 
   isListingFresh(directory: Pick<NodeRow, 'listedAtMs'>): boolean {
-    return this.#remaining(directory.listedAtMs, this.#options.expireMs) > 0;
+    return this.listingRemainingMs(directory) > 0;
+  }
+
+  /** How much longer the directory's listing holds, ms. */
+  listingRemainingMs({ listedAtMs }: Pick<NodeRow, 'listedAtMs'>): number {
+    return this.#remaining(listedAtMs, this.#options.expireMs);
   }
 
   noteWalk(directory: NodeId): void {

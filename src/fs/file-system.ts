@@ -2,7 +2,6 @@
 import { constants } from 'node:fs';
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import { KeyedLock, SharedLock } from '../base/locks.ts';
-import { Revalidator, type RevalidatorOptions } from '../freshness/revalidator.ts';
 import type { NodeKind, NodeRow } from '../index/contract.ts';
 import { isDamage } from '../index/damage.ts';
 import type {
@@ -44,6 +43,7 @@ import { type OpenFile, OpenFiles } from './open-files.ts';
 import { ReadOnlyView } from './read-only-view.ts';
 import { reclaimStrays } from './reclaim.ts';
 import { Renames } from './renames.ts';
+import { Renewal } from './renewal.ts';
 import { resumable } from './resent.ts';
 import { type Found, Resolver } from './resolver.ts';
 import { Retirement } from './retirement.ts';
@@ -59,10 +59,6 @@ const FALLOC_FL_PUNCH_HOLE = 2;
 const FALLOC_FL_ZERO_RANGE = 16;
 const ZERO_BYTES = 1024 * 1024;
 
-/** What keeping hot names fresh may cost the bucket, and how many names are kept fresh. */
-const REVALIDATIONS_PER_SECOND = 20;
-const REVALIDATED_NAMES = 50_000;
-
 /** `yes` when a mount begins: the one before ended by a crash. */
 const IN_USE_FACT = 'fs.inUse';
 
@@ -74,6 +70,8 @@ export interface FsStatus {
   readonly waitingForMetadata: number;
   /** Objects in the directories that were listed whose keys cannot be file names, or whose name a directory has. */
   readonly hiddenKeys: number;
+  /** Directories that are listed all the time, so that the kernel need not ask for their names. */
+  readonly watchedDirectories: number;
 }
 
 export class FileSystem implements Operations {
@@ -89,7 +87,7 @@ export class FileSystem implements Operations {
   readonly #contents: Contents;
   readonly #committer: Committer;
   readonly #drainer: Drainer;
-  readonly #revalidator: Revalidator;
+  readonly #renewal: Renewal;
   readonly #namespace: Namespace;
   readonly #renames: Renames;
   readonly #attributes: AttributeChanges;
@@ -103,7 +101,7 @@ export class FileSystem implements Operations {
     this.#hiddenKeys = new HiddenKeys(context.log);
     this.#tree = new Tree(context);
     this.#openFiles = new OpenFiles((file) => this.#committer.settle(file));
-    this.#hotFiles = new HotFiles(context, this.#tree, this.#openFiles);
+    this.#hotFiles = new HotFiles(context, this.#tree, this.#openFiles, (row) => this.#renewal.believedMs(row));
     this.#retirement = new Retirement(context, () => this.#openFiles);
     const backlog = new Backlog(context);
     this.#backlog = backlog;
@@ -130,11 +128,7 @@ export class FileSystem implements Operations {
     };
     this.#committer = new Committer(parts);
     this.#drainer = new Drainer(context, this.#committer, this.#openFiles, backlog);
-    this.#revalidator = new Revalidator(context.clock, context.log, revalidation(context), {
-      remainingMs: (id) => this.#renewableMs(id),
-      revalidate: (id) => this.#resolver.revalidate(id),
-      refreshDirectory: (id) => this.#lister.refreshIfSmall(id),
-    });
+    this.#renewal = new Renewal(context, this.#resolver, this.#lister);
     this.#namespace = new Namespace(parts);
     this.#renames = new Renames(parts);
     this.#attributes = new AttributeChanges({ ...parts, committer: this.#committer });
@@ -161,6 +155,7 @@ export class FileSystem implements Operations {
     await reclaimStrays(this.#context);
     if (inherited === undefined) return;
     this.#retirement.inherit(this.#context.index.nodes.lastId());
+    this.#renewal.inherit();
     for (const record of inherited) await this.#reopen(record);
   }
 
@@ -206,12 +201,13 @@ export class FileSystem implements Operations {
       openFiles: this.#openFiles.size,
       waitingForMetadata: this.#completer.waiting,
       hiddenKeys: this.#hiddenKeys.total,
+      watchedDirectories: this.#renewal.watchedDirectories,
     };
   }
 
   close(): void {
     this.#completer.close();
-    this.#revalidator.close();
+    this.#renewal.close();
     this.#drainer.close();
     this.#renames.close();
     this.#backlog.close();
@@ -516,13 +512,6 @@ export class FileSystem implements Operations {
     return this.#fresh(row);
   }
 
-  #renewableMs(id: NodeId): number | undefined {
-    const row = this.#context.index.nodes.get(id);
-    return row === undefined || row.parent === undefined || row.dirty
-      ? undefined
-      : this.#context.beliefs.remainingMs(row);
-  }
-
   #checkWritable(): void {
     if (this.#context.options.readOnly) throw new FsError('EROFS');
   }
@@ -577,8 +566,8 @@ export class FileSystem implements Operations {
 
   #entryOrMissing(parent: NodeId, name: string, found: Found | undefined): Entry | NegativeEntry {
     if (found !== undefined) {
-      this.#revalidator.noteUse(parent, found.row.id);
-      return this.#entryOf(found);
+      const { row } = found;
+      return this.#entryOf({ row, remainingMs: this.#renewal.noteLookup(parent, row, found.remainingMs) });
     }
     return { node: undefined, entryTtlMs: this.#resolver.missingMs(parent, name) };
   }
@@ -600,7 +589,7 @@ export class FileSystem implements Operations {
 
   #attributesOf(row: NodeRow): AttributesReply {
     const live = this.#openFiles.find(row.id)?.live(row) ?? this.#stagedOf(row);
-    const ttlMs = this.#isProvisional(row) ? 0 : this.#context.beliefs.remainingMs(row);
+    const ttlMs = this.#isProvisional(row) ? 0 : this.#renewal.believedMs(row);
     return { attributes: this.#tree.attributesOf(row, live), ttlMs };
   }
 
@@ -612,14 +601,6 @@ export class FileSystem implements Operations {
     if (row.complete || row.id === ROOT_NODE_ID || row.parent === undefined) return false;
     return !this.#context.beliefs.isKnownLarge(row.parent);
   }
-}
-
-function revalidation(context: FsContext): RevalidatorOptions {
-  return {
-    expireMs: context.beliefs.expireMs,
-    requestsPerSecond: REVALIDATIONS_PER_SECOND,
-    maxNames: REVALIDATED_NAMES,
-  };
 }
 
 function nothing(): void {}

@@ -30,14 +30,17 @@ export class HotFiles {
   readonly #context: FsContext;
   readonly #tree: Tree;
   readonly #openFiles: OpenFiles;
+  readonly #believedMs: (row: NodeRow) => number;
   /** In order of their last publishing. */
   readonly #published = new Map<NodeId, HotFile>();
   #driver: HotNodes | undefined;
 
-  constructor(context: FsContext, tree: Tree, openFiles: OpenFiles) {
+  /** `believedMs`: how long others may believe what a row says. */
+  constructor(context: FsContext, tree: Tree, openFiles: OpenFiles, believedMs: (row: NodeRow) => number) {
     this.#context = context;
     this.#tree = tree;
     this.#openFiles = openFiles;
+    this.#believedMs = believedMs;
     context.index.nodes.onChange = (id) => this.withdraw(id);
     openFiles.recall = (id) => this.withdraw(id);
   }
@@ -86,8 +89,8 @@ export class HotFiles {
   }
 
   #publish(hot: HotFile, fd: number | undefined): void {
-    const { beliefs, clock } = this.#context;
-    const ttlMs = Math.min(beliefs.remainingMs(hot.row), MAX_TTL_MS);
+    const { clock } = this.#context;
+    const ttlMs = Math.min(this.#believedMs(hot.row), MAX_TTL_MS);
     if (ttlMs < 1) return;
     const attributes = this.#tree.attributesOf(hot.row);
     if (this.#driver?.publish(hot.id, { attributes, ttlMs, fd }) !== true) return;

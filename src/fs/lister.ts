@@ -157,7 +157,8 @@ export class Lister {
     const isGone = ({ name }: ListedName) =>
       beliefs.wasRemovedSince(directory, name, startedAtMs) || this.#backlog.isPending(prefix + name);
     const names = parsed.names.filter((entry) => !isGone(entry));
-    const { replacements, added } = index.nodes.applyListing(directory, names, startedAtMs);
+    const { replacements, questioned, added } = index.nodes.applyListing(directory, names, startedAtMs);
+    for (const { name } of questioned) notifier.invalidateEntry(directory, name);
     for (const { name, oldId } of replacements) {
       notifier.invalidateEntry(directory, name);
       this.#retirement.retireId(oldId);

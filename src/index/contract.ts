@@ -104,12 +104,14 @@ export interface Sweep {
 
 export interface AppliedListing {
   readonly replacements: readonly Replacement[];
+  /** Names whose bytes are the same and whose metadata may not be. */
+  readonly questioned: readonly { readonly name: string; readonly id: NodeId }[];
   /** Number of names that had no row. */
   readonly added: number;
 }
 
 export interface NodeTable {
-  /** Called before `update`, `move`, `detach` or `remove` changes the row. */
+  /** Called when a row changes: before `update`, `move`, `detach` or `remove`, and after a listing said more of it than that it is still true. */
   onChange: (id: NodeId) => void;
   get(id: NodeId): NodeRow | undefined;
   child(parent: NodeId, name: string): NodeRow | undefined;

@@ -72,6 +72,7 @@ export class ListingWriter {
 
   #applyAll(parent: NodeId, names: readonly ListedName[], startedAtMs: number): AppliedListing {
     const replacements: Replacement[] = [];
+    const questioned: { name: string; id: NodeId }[] = [];
     let added = 0;
     for (const listed of names) {
       const known = this.#known.get(parent, listed.name);
@@ -80,13 +81,19 @@ export class ListingWriter {
         added += 1;
       } else if (maySpeakOf(known, listed, startedAtMs)) {
         const replacement = this.#merge(parent, known, listed, startedAtMs);
-        if (replacement !== undefined) replacements.push(replacement);
+        if (replacement === 'questioned') questioned.push({ name: listed.name, id: known.id as NodeId });
+        else if (replacement !== undefined) replacements.push(replacement);
       }
     }
-    return { replacements, added };
+    return { replacements, questioned, added };
   }
 
-  #merge(parent: NodeId, known: Known, listed: ListedName, startedAtMs: number): Replacement | undefined {
+  #merge(
+    parent: NodeId,
+    known: Known,
+    listed: ListedName,
+    startedAtMs: number,
+  ): Replacement | 'questioned' | undefined {
     if (listed.kind === 'directory' && known.kind === KIND_CODES.directory) {
       this.#validateDirectory.run(startedAtMs, listed.marker ?? known.marker, known.id);
       return undefined;
@@ -94,22 +101,21 @@ export class ListingWriter {
     // A later page may name the directory as well, and then it wins. If none does, the sweep takes its name away.
     if (listed.kind === 'file' && known.kind === KIND_CODES.directory) return undefined;
     if (listed.kind === 'file' && listed.etag === known.etag) {
-      this.#validate(known, listed, startedAtMs);
-      return undefined;
+      return this.#validate(known, listed, startedAtMs) ? undefined : 'questioned';
     }
     this.#detach.run(known.id);
     const newId = this.#insert(parent, listed, startedAtMs);
     return { name: listed.name, oldId: known.id as NodeId, newId };
   }
 
-  /** The bytes are the same. Are the metadata? */
-  #validate(known: Known, listed: ListedFile, startedAtMs: number): void {
+  /** The bytes are the same. Are the metadata? False: who believes them must ask again. */
+  #validate(known: Known, listed: ListedFile, startedAtMs: number): boolean {
     const { lastModifiedMs } = listed;
     const isSameTime = known.last_modified_ms === null || seconds(known.last_modified_ms) === seconds(lastModifiedMs);
     if (known.complete === 1 || known.kind === KIND_CODES.symlink) {
       if (isSameTime) this.#validateFile.run(startedAtMs, lastModifiedMs, known.id);
       else this.#questionFile.run(startedAtMs, lastModifiedMs, known.id);
-      return;
+      return isSameTime;
     }
     // A row that was complete once and is in question keeps its times until they are asked for: they may not be Last-Modified.
     if (isSameTime && known.last_modified_ms !== null) this.#validateFile.run(startedAtMs, lastModifiedMs, known.id);
@@ -117,6 +123,7 @@ export class ListingWriter {
       const { sec, nsec } = timespecFromMs(lastModifiedMs);
       this.#refreshFile.run(startedAtMs, lastModifiedMs, listed.sizeBytes, sec, nsec, known.id);
     }
+    return true;
   }
 
   #insert(parent: NodeId, listed: ListedFile | ListedDirectory, startedAtMs: number): NodeId {

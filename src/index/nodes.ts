@@ -115,11 +115,16 @@ export class SqliteNodes implements NodeTable {
   }
 
   applyListing(parent: NodeId, names: readonly ListedName[], startedAtMs: number): AppliedListing {
-    return this.#listing.apply(parent, names, startedAtMs);
+    const applied = this.#listing.apply(parent, names, startedAtMs);
+    for (const { oldId } of applied.replacements) this.onChange(oldId);
+    for (const { id } of applied.questioned) this.onChange(id);
+    return applied;
   }
 
   sweep(parent: NodeId, startedAtMs: number, after: number): Sweep {
-    return this.#listing.sweep(parent, startedAtMs, after);
+    const swept = this.#listing.sweep(parent, startedAtMs, after);
+    for (const { id } of swept.detached) this.onChange(id);
+    return swept;
   }
 
   lastId(): NodeId {

@@ -36,10 +36,10 @@ test('a file that is always in use comes back once an hour, so that the cache lo
   const context = {
     index: { nodes: { get: () => ROW } },
     cache: { touch: () => undefined },
-    beliefs: { remainingMs: () => 60_000 },
     clock: { monotonicMs: () => nowMs },
   } as unknown as FsContext;
-  const files = new HotFiles(context, { attributesOf: () => ({}) } as unknown as Tree, new OpenFiles(() => undefined));
+  const tree = { attributesOf: () => ({}) } as unknown as Tree;
+  const files = new HotFiles(context, tree, new OpenFiles(() => undefined), () => 60_000);
   files.connect(driver as HotNodes);
   const read = (fd: number) => {
     const hot = files.find(ID);

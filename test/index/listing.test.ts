@@ -48,7 +48,7 @@ function sweepAll(startedAtMs: number): string[] {
 
 describe('a page of a listing', () => {
   test('brings new names', () => {
-    expect(apply(100, file('a'), directory('d'))).toEqual({ added: 2, replacements: [] });
+    expect(apply(100, file('a'), directory('d'))).toEqual({ added: 2, questioned: [], replacements: [] });
     expect(child('a')).toMatchObject({
       kind: 'file',
       etag: 'v1',
@@ -65,7 +65,7 @@ describe('a page of a listing', () => {
     apply(100, file('a'), directory('d'));
     const before = { a: child('a').id, d: child('d').id };
     index.nodes.update(before.a, { complete: true, mode: 0o600, mtime: { sec: 1, nsec: 2 } });
-    expect(apply(200, file('a'), directory('d'))).toEqual({ added: 0, replacements: [] });
+    expect(apply(200, file('a'), directory('d'))).toEqual({ added: 0, questioned: [], replacements: [] });
     expect(child('a')).toMatchObject({ id: before.a, complete: true, mtime: { sec: 1, nsec: 2 }, validatedAtMs: 200 });
     expect(child('d')).toMatchObject({ id: before.d, validatedAtMs: 200 });
   });
@@ -86,7 +86,10 @@ describe('a page of a listing', () => {
     apply(200, file('a', 'v1', 5123));
     expect(child('a').complete).toBe(true);
     index.nodes.update(id, { mtime: { sec: 1, nsec: 0 } });
-    apply(300, file('a', 'v1', 8000));
+    const changed: number[] = [];
+    index.nodes.onChange = (changedId) => changed.push(changedId);
+    expect(apply(300, file('a', 'v1', 8000)).questioned).toEqual([{ name: 'a', id }]);
+    expect(changed).toEqual([id]);
     expect(child('a')).toMatchObject({ id, complete: false, mtime: { sec: 1, nsec: 0 }, lastModifiedMs: 8000 });
     apply(400, file('a', 'v1', 8000));
     expect(child('a').mtime.sec).toBe(1);
