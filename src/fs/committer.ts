@@ -222,10 +222,9 @@ export class Committer {
     if (file.staging !== undefined) {
       // Changed after the last flush (a shared mapping), or the upload failed: the journal keeps it, and it is sent later.
       if (!isGone && row.dirty) return;
-      if (!isGone && file.staging.isComplete && row.content !== undefined) {
-        const { path, sizeBytes } = await journal.detach(file.id);
-        await cache.adopt(row.content, sizeBytes, path);
-        faultPoint('settle.adopted');
+      const { content } = row ?? {};
+      if (!isGone && file.staging.isComplete && content !== undefined) {
+        await journal.handOver(file.id, (path, sizeBytes) => cache.adopt(content, sizeBytes, path));
       } else {
         await journal.discard(file.id);
       }

@@ -84,7 +84,7 @@ export interface Staging {
    * true. (Whether a recovered staging file is still owed to the bucket, the node's `dirty` says.)
    */
   noteUploaded(version: number): boolean;
-  /** Keeps `fd` open until the returned function is called, across `discard` and `detach` too. */
+  /** Keeps `fd` open until the returned function is called, across `discard` and `handOver` too. */
   hold(): () => void;
 }
 
@@ -123,10 +123,10 @@ export interface Journal {
   /** Closes and deletes the staging file and its row (nothing to upload any more). */
   discard(node: NodeId): Promise<void>;
   /**
-   * Like discard, but leaves the file at `path` for the caller to take over (the block cache adopts it). Only for content that is in the bucket:
-   * after a crash the file is deleted.
+   * Like discard, but `take` has the file at `path`, and leaves nothing there (the block cache adopts it). Only for content that is in the bucket:
+   * after a crash the file is deleted. Rejects with the errors of `take`.
    */
-  detach(node: NodeId): Promise<{ readonly path: string; readonly sizeBytes: number }>;
+  handOver(node: NodeId, take: (path: string, sizeBytes: number) => Promise<unknown>): Promise<void>;
   /**
    * Reopens the staging files that the last run left; called once, before `stage`. Files that nobody knows are moved to `lost+found` and logged,
    * never deleted. So are files that were never synced when the machine (not just the process) went down: their bytes cannot be trusted.

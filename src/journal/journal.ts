@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
-import { type FileHandle, open, rename, statfs } from 'node:fs/promises';
+import { type FileHandle, open, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { faultPoint } from '../base/fault-points.ts';
@@ -14,7 +14,6 @@ import type { Journal, Staging, Stray } from './contract.ts';
 import { Describer } from './description.ts';
 import {
   adoptStray,
-  DETACHED_SUFFIX,
   linkToLostAndFound,
   moveToLostAndFound,
   NEW_STAGING,
@@ -100,21 +99,20 @@ class DirectoryJournal implements Journal {
     });
   }
 
-  detach(node: NodeId): Promise<{ readonly path: string; readonly sizeBytes: number }> {
+  handOver(node: NodeId, take: (path: string, sizeBytes: number) => Promise<unknown>): Promise<void> {
     return this.#locks.run(node, async () => {
       const staging = this.#open.get(node);
       if (staging === undefined) throw new Error(`node ${node} has no staging file`);
       this.#open.delete(node);
-      const path = staging.path + DETACHED_SUFFIX;
       try {
-        await rename(staging.path, path);
-        faultPoint('settle.detached');
+        // The row goes last: a file without one would be kept as lost.
+        await take(staging.path, staging.sizeBytes);
+        faultPoint('settle.taken');
       } finally {
         this.#index.pending.deleteStaging(node);
         await this.#end(staging);
       }
       faultPoint('settle.unlisted');
-      return { path, sizeBytes: staging.sizeBytes };
     });
   }
 

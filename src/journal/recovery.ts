@@ -12,9 +12,6 @@ import { LOST_AND_FOUND, type Stray } from './contract.ts';
 import { DESCRIPTION_SUFFIX, descriptionPath, fingerprint, isDescription, readDescription } from './description.ts';
 import { FileStaging, type StagingContext } from './staging.ts';
 
-/** Of files that were given away: their content is in the bucket. */
-export const DETACHED_SUFFIX = '.detached';
-
 /** Of the path, in the name of a file of lost+found. */
 const TELLING_CHARACTERS = 150;
 
@@ -131,7 +128,7 @@ async function sortOut(
   for (const name of names) {
     if (known.has(name) || isDescription(name)) continue;
     const path = join(directory, name);
-    const found = name.endsWith(DETACHED_SUFFIX) ? 'done' : await examine(path, name, bootId);
+    const found = await examine(path, name, bootId);
     if (found === 'done') await removeWithDescription(path);
     else if (found !== 'unknown') strays.push(found);
     else log.error({ keptAs: await moveToLostAndFound(directory, name) }, 'a file that nobody knows is set aside');

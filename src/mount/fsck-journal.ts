@@ -5,7 +5,6 @@ import type { StagingRow } from '../index/contract.ts';
 import { allRows } from '../index/pages.ts';
 import { pathOf } from '../index/path.ts';
 import { isDescription, readDescription } from '../journal/description.ts';
-import { DETACHED_SUFFIX } from '../journal/recovery.ts';
 import { systemCode } from './errors.ts';
 import type { FsckScene } from './fsck-scene.ts';
 import { stagingDirectory } from './layers.ts';
@@ -35,11 +34,14 @@ async function checkRows(scene: FsckScene): Promise<Set<string>> {
 
 async function checkRow(scene: FsckScene, row: StagingRow): Promise<void> {
   const { index } = scene.layers;
+  const node = index.nodes.get(row.node);
   // Told when the index was looked through.
-  if (index.nodes.get(row.node) === undefined) return;
+  if (node === undefined) return;
   const path = pathOf(index.nodes, row.node);
   const sizeBytes = await sizeOf(join(stagingDirectory(scene.config), row.file));
   if (sizeBytes === undefined) {
+    // It was being given to the cache: the bucket has the content.
+    if (!node.dirty) return;
     const repair = 'forgets the changes, as they are lost; the file is what the bucket has';
     scene.onFinding({ area: 'journal', path, text: `the staged content ${row.file} is gone`, repair });
     return;
@@ -56,7 +58,7 @@ async function checkFiles(scene: FsckScene, known: ReadonlySet<string>): Promise
   const directory = stagingDirectory(scene.config);
   for (const entry of await readdir(directory, { withFileTypes: true })) {
     const { name } = entry;
-    if (!entry.isFile() || known.has(name) || isDescription(name) || name.endsWith(DETACHED_SUFFIX)) continue;
+    if (!entry.isFile() || known.has(name) || isDescription(name)) continue;
     const description = await readDescription(join(directory, name));
     const text = `the index knows nothing of the staged content ${name}`;
     const repair =

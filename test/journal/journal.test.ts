@@ -289,21 +289,34 @@ describe('coming and going', () => {
     expect(await readdir(join(root, 'staging'))).toEqual([staging.path.split('/').at(-1)]);
   });
 
-  test('a detached file is the caller’s, and forgotten after a crash', async () => {
+  test('a file that is handed over is forgotten', async () => {
     const staging = await journal.stage(NODE, 0);
     await staging.write(0, Buffer.from('content'));
-    const { path, sizeBytes } = await journal.detach(NODE);
-    expect(sizeBytes).toBe(7);
-    expect((await readFile(path)).toString()).toBe('content');
+    const taken = join(root, 'taken');
+    await journal.handOver(NODE, async (path, sizeBytes) => {
+      expect(sizeBytes).toBe(7);
+      expect(journal.find(NODE)).toBeUndefined();
+      await rename(path, taken);
+    });
+    expect((await readFile(taken)).toString()).toBe('content');
     expect(await restart()).toEqual([]);
     expect(await readdir(join(root, 'staging'))).toEqual([]);
   });
 
-  test('a staging file that somebody deleted can be discarded and detached still', async () => {
+  test('a file that was being handed over when the process ended is gone, and nothing is missed', async () => {
+    const staging = await journal.stage(NODE, 0);
+    await staging.write(0, Buffer.from('content'));
+    index.nodes.update(NODE, { dirty: false });
+    await rename(staging.path, join(root, 'taken'));
+    expect(await restart()).toEqual([]);
+    expect(index.pending.counts().stagings).toBe(0);
+  });
+
+  test('a staging file that somebody deleted can be discarded and handed over still', async () => {
     await rm((await journal.stage(NODE, 0)).path);
     await journal.discard(NODE);
     await rm((await journal.stage(NODE, 0)).path);
-    await expect(journal.detach(NODE)).rejects.toThrow('ENOENT');
+    await expect(journal.handOver(NODE, (path) => rename(path, join(root, 'taken')))).rejects.toThrow('ENOENT');
     expect(index.pending.counts().stagings).toBe(0);
     expect(journal.find(NODE)).toBeUndefined();
   });

@@ -71,9 +71,8 @@ export const SCENARIOS: readonly Scenario[] = [
       'upload.begun',
       'upload.put',
       'upload.noted',
-      'settle.detached',
+      'settle.taken',
       'settle.unlisted',
-      'settle.adopted',
     ],
     before: {},
     steps: ({ path }) => [
