@@ -178,8 +178,9 @@ export class FaultProxy {
         sendBack(effect, hasBody(request), answer, response);
       }
     });
-    const steps = effect?.type === 'corrupt' && hasBody(request) ? [request, flipBit(), upstream] : [request, upstream];
-    pipeline(steps, ignoreBreak);
+    if (effect?.type === 'corrupt' && hasBody(request)) pipeline([request, flipBit(), upstream], ignoreBreak);
+    // A side that breaks off takes the other with it, by `close` and `error` above: a pipeline would cost more and do no more.
+    else request.pipe(upstream);
   }
 }
 
@@ -230,7 +231,8 @@ function sendBack(
   } else if (effect?.type === 'corrupt' && !requestHadBody && lengthOf(answer) <= (effect.upToBytes ?? Infinity)) {
     pipeline([answer, flipBit(), response], ignoreBreak);
   } else {
-    pipeline([answer, response], ignoreBreak);
+    answer.once('error', () => response.destroy());
+    answer.pipe(response);
   }
 }
 
