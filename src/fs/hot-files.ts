@@ -12,7 +12,7 @@ import type { Tree } from './tree.ts';
 /** The driver's own limit. */
 const MAX_NODES = 16_384;
 /** At least so often an open comes here, so that cache and revalidation hear what is in use. */
-const MAX_TTL_MS = 30_000;
+const MAX_TTL_MS = 60_000;
 
 /** After so long reads come here once, and the cache compares what is on its disk with the checksums. */
 const MAX_CONTENT_MS = 3_600_000;
