@@ -37,6 +37,8 @@ export const PATIENCE = Number(process.env.TSFS_TEST_PATIENCE ?? 1);
 const READY_LIMIT_MS = 30_000 * PATIENCE;
 const EXIT_LIMIT_MS = 30_000 * PATIENCE;
 const LOG_CHARACTERS = 200_000;
+/** The worker's last word before it serves. */
+const MOUNTED = '"msg":"mounted"';
 
 /** `-o` options of all mounts of a run, to test another way of working: `no_hot_table`, `no_passthrough`. */
 const EVERYWHERE = (process.env.TSFS_TEST_OPTIONS ?? '').split(',').filter((option) => option !== '');
@@ -144,14 +146,18 @@ export class TestServer {
       },
     });
     this.#daemon = daemon;
-    const mark = this.#log.length;
+    let isMounted = false;
     for (const stream of [daemon.stdout, daemon.stderr]) {
+      let end = '';
       stream.setEncoding('utf8').on('data', (text: string) => {
         this.#log = (this.#log + text).slice(-LOG_CHARACTERS);
+        // A message may come in two pieces.
+        end = end.slice(-MOUNTED.length) + text;
+        isMounted ||= end.includes(MOUNTED);
       });
     }
     const deadlineMs = performance.now() + READY_LIMIT_MS;
-    while (!this.#log.includes('"msg":"mounted"', mark)) {
+    while (!isMounted) {
       if (hasEnded(daemon)) throw new Error(`the daemon ended with status ${daemon.exitCode}:\n${this.#log}`);
       if (performance.now() > deadlineMs) {
         const requests = JSON.stringify(proxy.counts());
