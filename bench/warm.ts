@@ -28,10 +28,18 @@ export async function mountWarm(lab: Lab, field: Field, options: WarmOptions): P
     // Every file once at least, also where that takes long; then for some time, for caches that need a second look.
     const readAll = 'cat "$1"/* >/dev/null';
     await run('sh', ['-c', readAll, 'sh', join(mounted.root, IMAGES)], { limitMs: LIMIT_MS, signal: options.signal });
-    await visitsPerSecond(lab, 'cycle', mounted, 1, options.quick ? QUICK_WARM_UP_MS : WARM_UP_MS, options.signal);
+    const durationMs = options.quick ? QUICK_WARM_UP_MS : WARM_UP_MS;
+    await visitsPerSecond(lab, 'cycle', mounted, { ...options, clients: 1, durationMs });
     mounts.set(target.name, mounted);
   });
   return mounts;
+}
+
+export interface Visits {
+  readonly files: number;
+  readonly clients: number;
+  readonly durationMs: number;
+  readonly signal: AbortSignal;
 }
 
 /** `cycle`: open, fstat, read, close. `stat`: that alone. */
@@ -39,11 +47,9 @@ export async function visitsPerSecond(
   lab: Lab,
   what: 'cycle' | 'stat',
   { root }: MountedTarget,
-  clients: number,
-  durationMs: number,
-  signal: AbortSignal,
+  { files, clients, durationMs, signal }: Visits,
 ): Promise<number> {
-  const args = [what, join(root, IMAGES), String(clients), String(durationMs)];
+  const args = [what, join(root, IMAGES), String(files), String(clients), String(durationMs)];
   const { stdout } = await run(await lab.program('hot'), args, { limitMs: durationMs + GRACE_MS, signal });
   return (Number(stdout) * 1000) / durationMs;
 }

@@ -39,6 +39,7 @@ export const suite: Suite = {
   async run(lab, field, options) {
     const { rounds, quick, signal } = options;
     const sampleMs = quick ? 200 : 1_000;
+    const visits = { files: FILES, clients: 1, durationMs: sampleMs, signal };
     const cycles: Measure = { name: 'cycles, 1 client', unit: '/s', better: 'more', headline: true };
     const cpu: Measure = { name: 'CPU of the daemon for each', unit: 'µs', better: 'less' };
     const recorder = new Recorder();
@@ -49,7 +50,7 @@ export const suite: Suite = {
         const mounted = mounts.get(name);
         if (mounted === undefined) return;
         const cpuBeforeMs = mounted.pid === undefined ? 0 : await cpuMsOf(mounted.pid);
-        const perSecond = await visitsPerSecond(lab, 'cycle', mounted, 1, sampleMs, signal);
+        const perSecond = await visitsPerSecond(lab, 'cycle', mounted, visits);
         recorder.add(cycles, name, perSecond);
         if (mounted.pid === undefined) return;
         const cpuUs = ((await cpuMsOf(mounted.pid)) - cpuBeforeMs) * 1000;

@@ -17,6 +17,7 @@ export const suite: Suite = {
   async run(lab, field, options) {
     const { rounds, quick, signal } = options;
     const sampleMs = quick ? 200 : 1_000;
+    const visits = { files: filesOf(options), durationMs: sampleMs, signal };
     const recorder = new Recorder();
     field.plan(1 + rounds * CLIENTS.length);
     const mounts = await mountWarm(lab, field, { ...options, files: filesOf(options) });
@@ -28,7 +29,7 @@ export const suite: Suite = {
           if (mounted === undefined) return;
           const { pid } = mounted;
           const cpuBeforeMs = pid === undefined ? 0 : await cpuMsOf(pid);
-          const perSecond = await visitsPerSecond(lab, 'cycle', mounted, clients, sampleMs, signal);
+          const perSecond = await visitsPerSecond(lab, 'cycle', mounted, { ...visits, clients });
           recorder.add({ name, unit: '/s', better: 'more', headline: true }, target.name, perSecond);
           if (pid === undefined) return;
           const cpuUs = ((await cpuMsOf(pid)) - cpuBeforeMs) * 1000;

@@ -15,6 +15,7 @@ export const suite: Suite = {
 
   async run(lab, field, options) {
     const { rounds, quick, signal } = options;
+    const visits = { files: filesOf(options), durationMs: quick ? 200 : 1_000, signal };
     const recorder = new Recorder();
     field.plan(1 + rounds * CLIENTS.length);
     const mounts = await mountWarm(lab, field, { ...options, files: filesOf(options) });
@@ -24,7 +25,7 @@ export const suite: Suite = {
         await field.each(`round ${round} of ${rounds}, ${name}`, async (target) => {
           const mounted = mounts.get(target.name);
           if (mounted === undefined) return;
-          const perSecond = await visitsPerSecond(lab, 'stat', mounted, clients, quick ? 200 : 1_000, signal);
+          const perSecond = await visitsPerSecond(lab, 'stat', mounted, { ...visits, clients });
           const measure = { name, unit: '/s', better: 'more' } as const;
           recorder.add(clients === 1 ? { ...measure, headline: true } : measure, target.name, perSecond);
         });
