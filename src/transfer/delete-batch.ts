@@ -3,7 +3,7 @@ import { isStoreError, type ObjectStore } from '../store/contract.ts';
 
 const WINDOW_MS = 3;
 /** Where nobody waits for it, a request that holds more is worth more than an early one. */
-const PATIENT_WINDOW_MS = 50;
+const PATIENT_WINDOW_MS = 200;
 /** S3's bound of one DeleteObjects request. */
 export const BATCH_KEYS = 1000;
 const PARALLEL = 8;
@@ -69,7 +69,8 @@ export class DeleteBatcher {
       })
       .finally(() => {
         this.#batches -= 1;
-        if (this.#waiters.length > 0) this.#flush();
+        // Those whose time was over when no request could be made; others still gather.
+        if (this.#waiters.length > 0 && this.#timer === undefined) this.#flush();
       });
   }
 
