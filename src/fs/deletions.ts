@@ -38,6 +38,11 @@ export class Deletions {
     this.#backlog = backlog;
   }
 
+  /** Many names are going at this moment. */
+  get isBurst(): boolean {
+    return this.#isBurst && this.#context.clock.monotonicMs() - this.#lastAtMs < BURST_END_MS;
+  }
+
   /** Goes on with what an earlier run had begun. Before anybody looks: the names stay gone until it is done. */
   recover(): void {
     for (const { id, action } of this.#context.journal.unfinished()) {

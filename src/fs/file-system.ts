@@ -108,9 +108,10 @@ export class FileSystem implements Operations {
     const deletions = new Deletions(context, backlog);
     this.#deletions = deletions;
     this.#lister = new Lister(context, this.#tree, this.#retirement, backlog, this.#hiddenKeys);
-    this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, backlog, (id) =>
-      this.#completer.want(id),
-    );
+    this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, backlog, (id) => {
+      // The next one to be deleted is looked up, too, and its metadata are for nobody.
+      if (!deletions.isBurst) this.#completer.want(id);
+    });
     this.#completer = new Completer(context, this.#resolver, this.#lister);
     this.#contents = new Contents(context, this.#tree, this.#resolver, this.#openFiles);
     const parts = {
