@@ -288,10 +288,13 @@ describe('the database as a whole', () => {
     await index.close();
     const script = new URL('./owner-child.ts', import.meta.url).pathname;
     const child = spawn(process.execPath, [script, path], { stdio: ['ignore', 'pipe', 'inherit'] });
-    await once(child.stdout, 'data');
-    expect(open).toThrow(expect.objectContaining({ reason: 'busy', message: expect.stringContaining('in use') }));
-    child.kill('SIGKILL');
-    await once(child, 'close');
+    try {
+      await once(child.stdout, 'data');
+      expect(open).toThrow(expect.objectContaining({ reason: 'busy', message: expect.stringContaining('in use') }));
+    } finally {
+      child.kill('SIGKILL');
+      await once(child, 'close');
+    }
     index = open();
     expect(index.nodes.child(ROOT_NODE_ID, 'from-child')).toBeDefined();
   }, 20_000);
