@@ -1,5 +1,6 @@
 /** Reading directories: from the index, listed when what it holds is too old, as a stream while the first listing runs. */
 import { FIRST_NODE_ID, type NodeId } from '../base/ids.ts';
+import { RecentMap } from '../base/recent-map.ts';
 import { INDEX_BATCH, type NodeRow } from '../index/contract.ts';
 import type { DirectoryEntry, Entry, OpenDirectoryReply } from '../kernel/contract.ts';
 import type { FsContext } from './context.ts';
@@ -13,17 +14,34 @@ const AFTER_DOTDOT = 2;
 
 type Take = (entry: DirectoryEntry) => boolean;
 
+/** Directories that are read at the same time; of further ones the metadata are asked for when a file is looked at again. */
+const MAX_WALKS = 64;
+
+export interface DirectoriesParts {
+  readonly context: FsContext;
+  readonly tree: Tree;
+  readonly lister: Lister;
+  /** undefined: the name only. */
+  readonly entryOf: (row: NodeRow) => Entry | undefined;
+  /** Asks for the metadata of a file, in the background. */
+  readonly wantMetadata: (id: NodeId) => void;
+}
+
 export class Directories {
   readonly #context: FsContext;
   readonly #tree: Tree;
   readonly #lister: Lister;
   readonly #entryOf: (row: NodeRow) => Entry | undefined;
+  readonly #wantMetadata: (id: NodeId) => void;
+  /** What the latest piece of a directory said of files without having their metadata. */
+  readonly #provisional = new RecentMap<NodeId, NodeId[]>(MAX_WALKS);
 
-  constructor(context: FsContext, tree: Tree, lister: Lister, entryOf: (row: NodeRow) => Entry | undefined) {
+  constructor({ context, tree, lister, entryOf, wantMetadata }: DirectoriesParts) {
     this.#context = context;
     this.#tree = tree;
     this.#lister = lister;
     this.#entryOf = entryOf;
+    this.#wantMetadata = wantMetadata;
   }
 
   open(id: NodeId): OpenDirectoryReply {
@@ -34,6 +52,7 @@ export class Directories {
 
   async read(id: NodeId, offset: number, withEntries: boolean, take: Take): Promise<void> {
     const row = this.#tree.directory(id);
+    const noteGiven = withEntries ? this.#beginPiece(id, offset) : undefined;
     const progress = await this.#freshen(row, offset);
     if (!this.#giveDots(row, offset, take)) return;
     let after = Math.max(offset, FIRST_NODE_ID - 1);
@@ -42,12 +61,27 @@ export class Directories {
       for (const child of rows) {
         after = child.id;
         if (!take(this.#entry(child, withEntries))) return;
+        noteGiven?.(child);
       }
       if (rows.length === INDEX_BATCH) continue;
       // What is there fills a reply, or all of it was given: wait for the listing only when there is nothing else to say.
       if (rows.length > 0 || progress === undefined || progress.isDone) return;
       await progress.nextPage();
     }
+  }
+
+  /**
+   * The first piece has entries whoever reads, the later ones only where a file of the piece before was looked at (READDIRPLUS_AUTO in
+   * fs/fuse/readdir.c): by this the kernel tells that the metadata are wanted, as it does not ask for the attributes that it was given.
+   */
+  #beginPiece(id: NodeId, offset: number): (child: NodeRow) => void {
+    const isWanted = offset > 0 && !this.#context.beliefs.isKnownLarge(id);
+    if (isWanted) for (const child of this.#provisional.get(id) ?? []) this.#wantMetadata(child);
+    const given: NodeId[] = [];
+    this.#provisional.set(id, given);
+    return (child) => {
+      if (!child.complete) given.push(child.id);
+    };
   }
 
   /** The listing that is under way and may be read as it arrives; undefined when the index has all of a believed one. */

@@ -59,6 +59,9 @@ const FALLOC_FL_PUNCH_HOLE = 2;
 const FALLOC_FL_ZERO_RANGE = 16;
 const ZERO_BYTES = 1024 * 1024;
 
+/** For so long the kernel need not ask again for attributes that only a listing told: `ls -l` looks at each file just after it was listed. */
+const PROVISIONAL_MS = 250;
+
 /** `yes` when a mount begins: the one before ended by a crash. */
 const IN_USE_FACT = 'fs.inUse';
 
@@ -134,12 +137,17 @@ export class FileSystem implements Operations {
     this.#renames = new Renames(parts);
     this.#attributes = new AttributeChanges({ ...parts, committer: this.#committer });
     this.#nextFiles = new NextFiles(context, this.#resolver, this.#contents);
-    this.#directories = new Directories(context, this.#tree, this.#lister, (row) =>
+    this.#directories = new Directories({
+      context,
+      tree: this.#tree,
+      lister: this.#lister,
       // A size that nobody looked up now is not given along: see `#lookAtFile`.
-      this.#openFiles.find(row.id)?.mayHaveUnseenWrites
-        ? undefined
-        : this.#entryOf({ row, remainingMs: context.beliefs.remainingMs(row) }),
-    );
+      entryOf: (row) =>
+        this.#openFiles.find(row.id)?.mayHaveUnseenWrites
+          ? undefined
+          : this.#entryOf({ row, remainingMs: context.beliefs.remainingMs(row) }),
+      wantMetadata: (id) => this.#completer.want(id),
+    });
   }
 
   /**
@@ -590,12 +598,13 @@ export class FileSystem implements Operations {
 
   #attributesOf(row: NodeRow): AttributesReply {
     const live = this.#openFiles.find(row.id)?.live(row) ?? this.#stagedOf(row);
-    const ttlMs = this.#isProvisional(row) ? 0 : this.#renewal.believedMs(row);
+    const believedMs = this.#renewal.believedMs(row);
+    const ttlMs = this.#isProvisional(row) ? Math.min(PROVISIONAL_MS, believedMs) : believedMs;
     return { attributes: this.#tree.attributesOf(row, live), ttlMs };
   }
 
   /**
-   * Attributes from a listing are for now only: the next look may already know better. But not in a directory that is too large
+   * Attributes from a listing are for the walk that asked for them: a later look may already know better. But not in a directory that is too large
    * for all of it to be asked for: there they hold like the listing, or walking it would never become fast.
    */
   #isProvisional(row: NodeRow): boolean {

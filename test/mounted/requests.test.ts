@@ -107,6 +107,19 @@ describe('reading', { timeout: LIMIT_MS }, () => {
     await eventually(async () => expect(await modes()).toEqual([0o600, 0o600, 0o600]), 10_000);
     expect(await requestsOf(server, modes)).toEqual({});
   });
+
+  test('nor need anybody look again for that, and of names alone nobody asks for them', async () => {
+    const server = await startServer();
+    const names = Array.from({ length: 300 }, (_, index) => `file-${index}`);
+    await Promise.all(names.map((name) => server.bucket.put(name, 'x', { metadata: { mode: '33152' } })));
+    await readdir(server.dir);
+    await sleep(1000);
+    expect(server.requests()).not.toHaveProperty('HEAD');
+    await server.remount();
+    server.resetRequests();
+    await runProgram('ls', ['-l', server.dir]);
+    await vi.waitFor(() => expect(server.requests()).toMatchObject({ HEAD: names.length }), BURST_LIMIT);
+  });
 });
 
 describe('changing', { timeout: LIMIT_MS }, () => {
