@@ -1,10 +1,10 @@
 /*
  * The least that a FUSE file system can do: no library, one thread, everything in memory, nothing looked up.
  *
- *     stub-fuse opens|no-opens DIR FILES BYTES
+ *     stub-fuse opens|opens-awake|no-opens DIR FILES BYTES
  *
  * Mounts `images/N.jpg` on DIR and serves them until it is unmounted. With `no-opens` the kernel is told once that files need
- * not be opened, as on a read-only mount; else each open is answered.
+ * not be opened, as on a read-only mount; else each open is answered. `opens-awake` never sleeps: to wake it costs nothing then.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -125,14 +125,14 @@ static void answer(const struct fuse_in_header *header) {
 
 int main(int argc, char **argv) {
   if (argc != 5) {
-    fprintf(stderr, "usage: stub-fuse opens|no-opens DIR FILES BYTES\n");
+    fprintf(stderr, "usage: stub-fuse opens|opens-awake|no-opens DIR FILES BYTES\n");
     return 2;
   }
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  has_opens = strcmp(argv[1], "opens") == 0;
+  has_opens = strcmp(argv[1], "no-opens") != 0;
   files = atol(argv[3]);
   bytes = atol(argv[4]);
-  device = open("/dev/fuse", O_RDWR);
+  device = open("/dev/fuse", O_RDWR | (strcmp(argv[1], "opens-awake") == 0 ? O_NONBLOCK : 0));
   if (device < 0) die("/dev/fuse");
   char options[100];
   snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0,max_read=131072", device);
@@ -140,7 +140,7 @@ int main(int argc, char **argv) {
   for (;;) {
     ssize_t size = read(device, request, sizeof request);
     if (size < 0 && errno == ENODEV) return 0;
-    if (size < 0 && errno != EINTR && errno != ENOENT) die("read");
+    if (size < 0 && errno != EINTR && errno != ENOENT && errno != EAGAIN) die("read");
     if (size >= (ssize_t)sizeof(struct fuse_in_header)) answer((const struct fuse_in_header *)request);
   }
 }

@@ -8,7 +8,7 @@ import { IMAGE_BYTES, mountWarm, visitsPerSecond } from '../warm.ts';
 const FILES = 500;
 
 /** Mounting without a helper is root's alone. */
-function stub(name: string, mode: 'opens' | 'no-opens'): Target {
+function stub(name: string, mode: 'opens' | 'opens-awake' | 'no-opens'): Target {
   return {
     name,
     format: 'built-in',
@@ -29,12 +29,12 @@ export const suite: Suite = {
   name: 'floor',
   title: () =>
     `open + fstat + read + close of ${FILES} hot files of ${IMAGE_BYTES / 1024} KB; “stub”: a C program with constant replies, ` +
-    'which answers opens, or is asked for none',
+    'which answers opens (“awake”: never sleeps), or is asked for none',
   defaultRounds: 5,
   minutes: 2,
   isDefault: true,
   takes: ({ name }) => [LOCAL, 'tsfs', 'tsfs-ro', 'tsfs-ro_view'].includes(name),
-  extraTargets: [stub('stub', 'opens'), stub('stub, no opens', 'no-opens')],
+  extraTargets: [stub('stub', 'opens'), stub('stub, awake', 'opens-awake'), stub('stub, no opens', 'no-opens')],
 
   async run(lab, field, options) {
     const { rounds, quick, signal } = options;

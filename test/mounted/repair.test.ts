@@ -12,6 +12,7 @@ import { mountElsewhere, stateDirectory, tsfs } from './commands.ts';
 import { eventually, startServer, type TestServer } from './harness.ts';
 
 const ARRIVAL_LIMIT_MS = 40_000;
+const QUIET_MS = 500;
 const ONE_TRY = ['retries=0', 'connect_timeout=1', 'stat_cache_expire=600', 'negative_timeout=600'];
 const MIB = 1024 * 1024;
 
@@ -179,6 +180,9 @@ async function damageInUse(index: string): Promise<void> {
   await eventually(async () => {
     const [{ busy }] = db.pragma('wal_checkpoint(TRUNCATE)') as [{ busy: number }];
     expect(busy).toBe(0);
+    // What is committed beside this would be put over the damage.
+    await sleep(QUIET_MS);
+    expect((await stat(`${index}-wal`)).size).toBe(0);
   }, ARRIVAL_LIMIT_MS);
   const file = await open(index, 'r+');
   await file.write(randomBytes(pageBytes), 0, pageBytes, (page - 1) * pageBytes);
