@@ -1,8 +1,10 @@
 /**
  * Fills in, in the background, the metadata that listings do not give: one HEAD for each node that somebody looked at. Bounded in
- * length and in parallelism; what finds no room is asked for when it is looked at again.
+ * length and in parallelism; what finds no room is asked for when it is looked at again. Whoever waits for the metadata of one file
+ * after the other is waited for no longer than for a few.
  */
 import type { NodeId } from '../base/ids.ts';
+import type { NodeRow } from '../index/contract.ts';
 import type { FsContext } from './context.ts';
 import { isOutage } from './errors.ts';
 import type { Lister } from './lister.ts';
@@ -15,12 +17,15 @@ const QUIET_MS = 100;
 /** Where it never becomes quiet, some are made all the same: so many each time. */
 const PATIENCE_MS = 5_000;
 const IMPATIENT_REQUESTS = 100;
+/** So many of those that come next are asked for while somebody waits for one. */
+const MAX_AHEAD = 32;
 
 export class Completer {
   readonly #context: FsContext;
   readonly #resolver: Resolver;
   readonly #lister: Lister;
   readonly #waiting = new Set<NodeId>();
+  readonly #ahead = new Set<NodeId>();
   #running = 0;
   #isClosed = false;
   #lastWantedAtMs = 0;
@@ -46,6 +51,23 @@ export class Completer {
     if (this.#waiting.size === 0) this.#waitingSinceMs = nowMs;
     this.#waiting.add(id);
     this.#timer ??= setTimeout(() => this.#start(), QUIET_MS);
+  }
+
+  /**
+   * Somebody who walks the directory waits for all that there is to know of this file (`ls -l` of coreutils 9.5 lists extended attributes): those
+   * that follow are asked for beside it, or each would take a round trip of its own.
+   */
+  goAhead({ id, parent }: NodeRow): void {
+    const { index } = this.#context;
+    const directory = parent === undefined ? undefined : index.nodes.get(parent);
+    if (directory === undefined || this.#isClosed || this.#ahead.size > MAX_AHEAD / 2) return;
+    if (!this.#lister.isBeingWalked(directory)) return;
+    for (const next of index.nodes.children(directory.id, id, MAX_AHEAD)) {
+      if (next.complete || this.#ahead.has(next.id)) continue;
+      this.#ahead.add(next.id);
+      this.#waiting.delete(next.id);
+      void this.#completeOne(next.id).finally(() => this.#ahead.delete(next.id));
+    }
   }
 
   close(): void {

@@ -434,8 +434,9 @@ export class FileSystem implements Operations {
 
   async listXattrs(_caller: Caller, id: NodeId): Promise<readonly string[]> {
     const row = this.#tree.row(id);
-    // Known without asking for most: `ls -l` calls this for every file of a fresh listing.
-    return this.#attributes.listXattrs(row.complete ? row : await this.#currentVersion(id));
+    if (row.complete) return this.#attributes.listXattrs(row);
+    this.#completer.goAhead(row);
+    return this.#attributes.listXattrs(await this.#currentVersion(id));
   }
 
   async setXattr(caller: Caller, id: NodeId, name: string, value: Uint8Array, flags: number): Promise<void> {

@@ -120,6 +120,21 @@ describe('reading', { timeout: LIMIT_MS }, () => {
     await runProgram('ls', ['-l', server.dir]);
     await vi.waitFor(() => expect(server.requests()).toMatchObject({ HEAD: names.length }), BURST_LIMIT);
   });
+
+  test('who waits for the metadata of each file of a directory waits for few', async () => {
+    const server = await startServer();
+    const names = Array.from({ length: 200 }, (_, index) => `file-${index}`);
+    const xattr = encodeURIComponent(JSON.stringify({ 'user.a': 'AAE=' }));
+    await Promise.all(names.map((name) => server.bucket.put(name, 'x', { metadata: { xattr } })));
+    const listed = await readdir(server.dir);
+    server.resetRequests();
+    server.proxy.setLatencyMs(20);
+    const script = listed.map((name) => `lstat ${name} size\nlistxattr ${name}`).join('\n');
+    const answers = await syscalls(server.dir, script);
+    expect(answers.filter((_, i) => i % 2 === 1)).toEqual(listed.map(() => expect.stringContaining('user.a')));
+    expect(server.requests()).toEqual({ HEAD: names.length });
+    expect(server.proxy.maxInFlight).toBeGreaterThan(8);
+  });
 });
 
 describe('changing', { timeout: LIMIT_MS }, () => {
