@@ -1,6 +1,6 @@
 /** The operations that a kernel driver calls, put together from their families. */
 import { constants } from 'node:fs';
-import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
+import type { NodeId } from '../base/ids.ts';
 import { KeyedLock, SharedLock } from '../base/locks.ts';
 import type { NodeKind, NodeRow } from '../index/contract.ts';
 import { isDamage } from '../index/damage.ts';
@@ -44,8 +44,9 @@ import { ReadOnlyView } from './read-only-view.ts';
 import { reclaimStrays } from './reclaim.ts';
 import { Renames } from './renames.ts';
 import { Renewal } from './renewal.ts';
+import { Replies } from './replies.ts';
 import { resumable } from './resent.ts';
-import { type Found, Resolver } from './resolver.ts';
+import { Resolver } from './resolver.ts';
 import { Retirement } from './retirement.ts';
 import { S_IFMT, S_IFREG, Tree } from './tree.ts';
 
@@ -58,9 +59,6 @@ const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 const FALLOC_FL_ZERO_RANGE = 16;
 const ZERO_BYTES = 1024 * 1024;
-
-/** For so long the kernel need not ask again for attributes that only a listing told: `ls -l` looks at each file just after it was listed. */
-const PROVISIONAL_MS = 250;
 
 /** `yes` when a mount begins: the one before ended by a crash. */
 const IN_USE_FACT = 'fs.inUse';
@@ -98,6 +96,7 @@ export class FileSystem implements Operations {
   readonly #nextFiles: NextFiles;
   readonly #hotFiles: HotFiles;
   readonly #hiddenKeys: HiddenKeys;
+  readonly #replies: Replies;
 
   constructor(context: FsContext) {
     this.#context = context;
@@ -133,6 +132,7 @@ export class FileSystem implements Operations {
     this.#committer = new Committer(parts);
     this.#drainer = new Drainer(context, this.#committer, this.#openFiles, backlog);
     this.#renewal = new Renewal(context, this.#resolver, this.#lister);
+    this.#replies = new Replies({ ...parts, renewal: this.#renewal });
     this.#namespace = new Namespace(parts);
     this.#renames = new Renames(parts);
     this.#attributes = new AttributeChanges({ ...parts, committer: this.#committer });
@@ -141,11 +141,7 @@ export class FileSystem implements Operations {
       context,
       tree: this.#tree,
       lister: this.#lister,
-      // A size that nobody looked up now is not given along: see `#lookAtFile`.
-      entryOf: (row) =>
-        this.#openFiles.find(row.id)?.mayHaveUnseenWrites
-          ? undefined
-          : this.#entryOf({ row, remainingMs: context.beliefs.remainingMs(row) }),
+      entryOf: (row) => this.#replies.listed(row),
       wantMetadata: (id) => this.#completer.want(id),
     });
   }
@@ -225,8 +221,8 @@ export class FileSystem implements Operations {
 
   lookup(_caller: Caller, parent: NodeId, name: string): Entry | NegativeEntry | Promise<Entry | NegativeEntry> {
     const found = this.#resolver.find(parent, name);
-    if (found instanceof Promise) return found.then((answer) => this.#answerLookup(parent, name, answer));
-    return this.#answerLookup(parent, name, found);
+    if (found instanceof Promise) return found.then((answer) => this.#replies.lookup(parent, name, answer));
+    return this.#replies.lookup(parent, name, found);
   }
 
   /** Nodes resolve from the index, and open ones are counted: only of those that were open before this process began, this is the end. */
@@ -240,26 +236,26 @@ export class FileSystem implements Operations {
     if (file?.mayHaveUnseenWrites) {
       return this.#openFiles.use(id, async (used) => {
         await this.#contents.notice(used);
-        return this.#attributesOf(this.#tree.row(id));
+        return this.#replies.attributes(this.#tree.row(id));
       });
     }
-    if (row.complete || row.parent === undefined) return this.#attributesOf(row);
+    if (row.complete || row.parent === undefined) return this.#replies.attributes(row);
     const parent = this.#tree.row(row.parent);
     if (this.#lister.isBeingWalked(parent)) {
       this.#completer.want(id);
-      return this.#attributesOf(row);
+      return this.#replies.attributes(row);
     }
     return this.#resolver.complete(row).then((complete) => {
       if (complete.id !== id) throw new FsError('ESTALE');
-      return this.#attributesOf(complete);
+      return this.#replies.attributes(complete);
     });
   }
 
   async setAttributes(_caller: Caller, id: NodeId, change: AttributeChange): Promise<AttributesReply> {
     this.#checkWritable();
     await this.#attributes.set(id, change);
-    await this.#lookAtFile(id);
-    return this.#attributesOf(this.#tree.row(id));
+    await this.#replies.lookAtFile(id);
+    return this.#replies.attributes(this.#tree.row(id));
   }
 
   async readLink(_caller: Caller, id: NodeId): Promise<string> {
@@ -273,7 +269,7 @@ export class FileSystem implements Operations {
 
   async makeSymlink(caller: Caller, parent: NodeId, name: string, target: string): Promise<Entry> {
     this.#checkWritable();
-    const make = async () => this.#fresh(await this.#namespace.makeSymlink(parent, name, target, caller));
+    const make = async () => this.#replies.fresh(await this.#namespace.makeSymlink(parent, name, target, caller));
     return resumable(caller, 'EEXIST', make, () => this.#existing(parent, name, 'symlink'));
   }
 
@@ -287,12 +283,12 @@ export class FileSystem implements Operations {
       await this.#stageNew(file, false);
       await this.#committer.commit(id);
     });
-    return this.#fresh(this.#tree.row(id));
+    return this.#replies.fresh(this.#tree.row(id));
   }
 
   async makeDirectory(caller: Caller, parent: NodeId, name: string, mode: number): Promise<Entry> {
     this.#checkWritable();
-    const make = async () => this.#fresh(await this.#namespace.makeDirectory(parent, name, mode, caller));
+    const make = async () => this.#replies.fresh(await this.#namespace.makeDirectory(parent, name, mode, caller));
     return resumable(caller, 'EEXIST', make, () => this.#existing(parent, name, 'directory'));
   }
 
@@ -341,7 +337,7 @@ export class FileSystem implements Operations {
     const file = await this.#openFiles.open(id, flags & O_ACCMODE);
     try {
       await this.#stageNew(file, (flags & O_EXCL) !== 0 && this.#tree.row(id).etag === undefined);
-      return { entry: this.#fresh(this.#tree.row(id)), open: await this.#openReply(file) };
+      return { entry: this.#replies.fresh(this.#tree.row(id)), open: await this.#openReply(file) };
     } catch (error) {
       this.#openFiles.release(id, writes);
       throw error;
@@ -519,7 +515,7 @@ export class FileSystem implements Operations {
   async #existing(parent: NodeId, name: string, kind: NodeKind): Promise<Entry> {
     const row = await this.#resolver.need(parent, name);
     if (row.kind !== kind) throw new FsError('EEXIST');
-    return this.#fresh(row);
+    return this.#replies.fresh(row);
   }
 
   #checkWritable(): void {
@@ -552,65 +548,6 @@ export class FileSystem implements Operations {
     if (file.isForeign) return { keepCache: false, directIo: true };
     // A node is one version, and local changes go through the page cache: what it holds is true.
     return backingFd === undefined ? { keepCache: true } : { keepCache: true, backingFd };
-  }
-
-  #answerLookup(
-    parent: NodeId,
-    name: string,
-    found: Found | undefined,
-  ): Entry | NegativeEntry | Promise<Entry | NegativeEntry> {
-    const looking = found === undefined ? undefined : this.#lookAtFile(found.row.id);
-    return looking === undefined
-      ? this.#entryOrMissing(parent, name, found)
-      : looking.then(() => this.#entryOrMissing(parent, name, found));
-  }
-
-  /**
-   * Whatever tells the kernel the size of a file that passthrough writes to has to look at it first: an older size would cut the kernel's.
-   * undefined: there is nothing to look at.
-   */
-  #lookAtFile(id: NodeId): Promise<void> | undefined {
-    if (!this.#openFiles.find(id)?.mayHaveUnseenWrites) return undefined;
-    return this.#openFiles.use(id, (file) => this.#contents.notice(file));
-  }
-
-  #entryOrMissing(parent: NodeId, name: string, found: Found | undefined): Entry | NegativeEntry {
-    if (found !== undefined) {
-      const { row } = found;
-      return this.#entryOf({ row, remainingMs: this.#renewal.noteLookup(parent, row, found.remainingMs) });
-    }
-    return { node: undefined, entryTtlMs: this.#resolver.missingMs(parent, name) };
-  }
-
-  #fresh(row: NodeRow): Entry {
-    return this.#entryOf({ row, remainingMs: this.#context.beliefs.expireMs });
-  }
-
-  #entryOf({ row, remainingMs }: Found): Entry {
-    const { attributes, ttlMs } = this.#attributesOf(row);
-    return { node: row.id, attributes, ttlMs: Math.min(ttlMs, remainingMs), entryTtlMs: remainingMs };
-  }
-
-  /** Left by an earlier run and not open yet: the staging file knows the size, the row does not. */
-  #stagedOf(row: NodeRow): { sizeBytes: number; mtime: NodeRow['mtime'] } | undefined {
-    const staging = row.dirty ? this.#context.journal.find(row.id) : undefined;
-    return staging === undefined ? undefined : { sizeBytes: staging.sizeBytes, mtime: row.mtime };
-  }
-
-  #attributesOf(row: NodeRow): AttributesReply {
-    const live = this.#openFiles.find(row.id)?.live(row) ?? this.#stagedOf(row);
-    const believedMs = this.#renewal.believedMs(row);
-    const ttlMs = this.#isProvisional(row) ? Math.min(PROVISIONAL_MS, believedMs) : believedMs;
-    return { attributes: this.#tree.attributesOf(row, live), ttlMs };
-  }
-
-  /**
-   * Attributes from a listing are for the walk that asked for them: a later look may already know better. But not in a directory that is too large
-   * for all of it to be asked for: there they hold like the listing, or walking it would never become fast.
-   */
-  #isProvisional(row: NodeRow): boolean {
-    if (row.complete || row.id === ROOT_NODE_ID || row.parent === undefined) return false;
-    return !this.#context.beliefs.isKnownLarge(row.parent);
   }
 }
 
