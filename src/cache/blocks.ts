@@ -21,3 +21,10 @@ export function diskBytes(lengthBytes: number): number {
 export function checksum(bytes: Uint8Array): number {
   return crc32(bytes) || 1;
 }
+
+/** Of all blocks of a content. */
+export function checksumsOf(bytes: Uint8Array): Uint32Array {
+  return Uint32Array.from({ length: blockCount(bytes.length) }, (_, block) =>
+    checksum(bytes.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES)),
+  );
+}

@@ -85,10 +85,10 @@ class DiskCache implements BlockCache {
     return new Handle(this.#refer(content), () => this.#unrefer(content));
   }
 
-  async adopt(id: ContentId, sizeBytes: number, path: string): Promise<boolean> {
+  async adopt(id: ContentId, sizeBytes: number, path: string, checksums?: Uint32Array): Promise<boolean> {
     try {
       const stats = await stat(path);
-      const isAdopted = stats.size === sizeBytes && (await this.#adopt(id, path, stats));
+      const isAdopted = stats.size === sizeBytes && (await this.#adopt(id, path, stats, checksums));
       if (!isAdopted) await removeFile(path);
       return isAdopted;
     } catch (error) {
@@ -183,15 +183,15 @@ class DiskCache implements BlockCache {
     this.#recent.set(content.id, content, { size: content.blockCount + 1 });
   }
 
-  async #adopt(id: ContentId, path: string, stats: Stats): Promise<boolean> {
+  async #adopt(id: ContentId, path: string, stats: Stats, checksums: Uint32Array | undefined): Promise<boolean> {
     const content = this.#refer(new Content(id, stats.size, undefined, this.#env));
-    const isAdopted = await content.adopt(path, stats).catch((error: unknown) => {
+    const isAdopted = await content.adopt(path, stats, checksums).catch((error: unknown) => {
       this.#space.noteTrouble(error);
       return false;
     });
-    if (!isAdopted) {
+    if (!isAdopted || checksums !== undefined) {
       this.#unrefer(content);
-      return false;
+      return isAdopted;
     }
     const summing = this.#summing.run(() => this.#sum(content)).finally(() => this.#unrefer(content));
     this.#inBackground(summing);

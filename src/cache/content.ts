@@ -123,10 +123,10 @@ export class Content {
   }
 
   /**
-   * Takes over a complete file that this process wrote: all blocks count, their checksums follow with `sum`. False when there
+   * Takes over a complete file that this process wrote: all blocks count. Checksums that are not given follow with `sum`. False when there
    * is no room. Rejects with the errors of rename(2).
    */
-  async adopt(path: string, { dev, mode }: Stats): Promise<boolean> {
+  async adopt(path: string, { dev, mode }: Stats, checksums: Uint32Array | undefined): Promise<boolean> {
     const { space, files } = this.#env;
     if (!this.#presence.isTracked) return false;
     const bytes = diskBytes(this.sizeBytes);
@@ -138,8 +138,9 @@ export class Content {
       space.release(bytes);
       throw error;
     }
-    this.#isUnsummed = true;
-    this.#presence.addAll();
+    this.#presence.addAll(checksums);
+    if (checksums === undefined) this.#isUnsummed = true;
+    else this.#env.noteChanged(this);
     return true;
   }
 

@@ -99,9 +99,10 @@ export interface BlockCache {
   open(id: ContentId, sizeBytes: number): Promise<CachedContent>;
   /**
    * Takes over a complete file as the content, by rename where it is on the same file system, by copy otherwise. Returns
-   * false (and leaves nothing behind) when there is no room. The file at `path` is gone afterwards either way.
+   * false (and leaves nothing behind) when there is no room. The file at `path` is gone afterwards either way. `checksums`: those of its
+   * blocks, as `checksumsOf` makes them; where they are not known it is read for them.
    */
-  adopt(id: ContentId, sizeBytes: number, path: string): Promise<boolean>;
+  adopt(id: ContentId, sizeBytes: number, path: string, checksums?: Uint32Array): Promise<boolean>;
   /** The version is gone: forget its bytes. Open readers keep what they have. */
   remove(id: ContentId): void;
   /** Notes a use that the cache cannot see (an open answered by the kernel or by native threads). */

@@ -58,9 +58,9 @@ export class Presence {
     this.#trusted[block] = 1;
   }
 
-  /** All blocks, whose checksums follow. */
-  addAll(): void {
-    for (let block = 0; block < this.blockCount; block += 1) this.add(block, UNSUMMED);
+  /** All blocks; checksums that are not given follow. */
+  addAll(checksums: Uint32Array | undefined): void {
+    for (let block = 0; block < this.blockCount; block += 1) this.add(block, checksums?.[block] ?? UNSUMMED);
   }
 
   remove(block: number): void {

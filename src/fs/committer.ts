@@ -224,7 +224,8 @@ export class Committer {
       if (!isGone && row.dirty) return;
       const { content } = row ?? {};
       if (!isGone && file.staging.isComplete && content !== undefined) {
-        await journal.handOver(file.id, (path, sizeBytes) => cache.adopt(content, sizeBytes, path));
+        const checksums = file.checksumsOf(file.staging.version);
+        await journal.handOver(file.id, (path, sizeBytes) => cache.adopt(content, sizeBytes, path, checksums));
       } else {
         await journal.discard(file.id);
       }
@@ -324,6 +325,7 @@ export class Committer {
     });
     faultPoint('upload.noted');
     if (isClean) file.noteClean();
+    file.noteChecksums(version, result.checksums);
     contents.closeReader(file);
     if (oldContent !== undefined) cache.remove(oldContent);
   }

@@ -38,6 +38,7 @@ export class OpenFile {
   hasNewAttributes = false;
   /** Set while the last user's traces are cleared (staging file to cache); new users wait for it. */
   settling: Promise<void> | undefined;
+  #uploaded: { readonly version: number; readonly checksums: Uint32Array } | undefined;
 
   constructor(id: NodeId) {
     this.id = id;
@@ -56,6 +57,16 @@ export class OpenFile {
     this.isMarkedDirty = false;
     this.hasNewAttributes = false;
     this.changedAt = undefined;
+  }
+
+  /** `version` of the staging file was uploaded, and these are the checksums of its blocks, where they are known. */
+  noteChecksums(version: number, checksums: Uint32Array | undefined): void {
+    this.#uploaded = checksums && { version, checksums };
+  }
+
+  /** Of this version of the staging file. */
+  checksumsOf(version: number): Uint32Array | undefined {
+    return this.#uploaded?.version === version ? this.#uploaded.checksums : undefined;
   }
 
   /** Size and time of a file with changes, which the row does not have yet. */

@@ -80,6 +80,8 @@ export interface UploadResult {
   readonly etag: string;
   readonly lastModifiedMs: number | undefined;
   readonly multipart: boolean;
+  /** Of the blocks that were sent, as the cache wants them; where they were all in memory at once. */
+  readonly checksums?: Uint32Array;
 }
 
 export interface Uploader {

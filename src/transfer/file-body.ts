@@ -26,6 +26,8 @@ const STREAM_BYTES = MIB;
 
 export interface FileBody extends BodySource {
   readonly md5Hex: string;
+  /** All of it, while it is small enough to be in memory. */
+  readonly bytes?: Uint8Array;
 }
 
 export interface LentBody {
@@ -131,7 +133,7 @@ async function smallBody(range: FileRange): Promise<FileBody> {
     hash.update(bytes.subarray(done, done + bytesRead));
     done += bytesRead;
   }
-  return bodyOf(range, hash.digest('hex'), () => bytes);
+  return { ...bodyOf(range, hash.digest('hex'), () => bytes), bytes };
 }
 
 /** Every piece has a buffer of its own. */

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { faultPoint } from '../base/fault-points.ts';
 import type { Logger } from '../base/log.ts';
 import { Semaphore } from '../base/semaphore.ts';
+import { checksumsOf } from '../cache/blocks.ts';
 import {
   isStoreError,
   type MultipartUpload,
@@ -108,7 +109,8 @@ class StagedUploader implements Uploader {
     if (result.etag.toLowerCase() === body.md5Hex) this.#haveEtagsMatched = true;
     const isSuspect = this.#etagsAreMd5 && looksLikeMd5(result.etag) && result.etag.toLowerCase() !== body.md5Hex;
     if (isSuspect) await this.#readBack(job, result.etag, body.md5Hex);
-    return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, multipart: false };
+    const checksums = body.bytes === undefined ? {} : { checksums: checksumsOf(body.bytes) };
+    return { etag: result.etag, lastModifiedMs: result.lastModifiedMs, multipart: false, ...checksums };
   }
 
   /** An ETag that is not the MD5 means a damaged object, or a store whose ETags are something else: the object itself tells. */

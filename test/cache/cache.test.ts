@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { ContentId } from '../../src/base/ids.ts';
+import { checksumsOf } from '../../src/cache/blocks.ts';
 import { BLOCK_BYTES, type CachedContent } from '../../src/cache/contract.ts';
 import { blockOf, bytesOf, type CacheFixture, createFixture, pattern } from './support.ts';
 
@@ -281,6 +282,25 @@ test('adopt takes a file over, checksums included', async () => {
   await cache.close();
   const again = await (await fixture.open()).open(id, bytes.length);
   expect(await bytesOf(await again.slice(0, bytes.length))).toEqual(bytes);
+});
+
+test('adopt with checksums does not read the file, and they are compared like others', async () => {
+  const bytes = pattern(BLOCK_BYTES + 5000);
+  const others = pattern(BLOCK_BYTES + 5000).fill(0, 0, 1000);
+  const path = `${fixture.directory}-staged`;
+  const cache = await fixture.open();
+  const [right, wrong] = [fixture.allocate(), fixture.allocate()];
+  for (const id of [right, wrong]) {
+    await writeFile(path, bytes);
+    expect(await cache.adopt(id, bytes.length, path, checksumsOf(id === right ? bytes : others))).toBe(true);
+  }
+  expect(cache.usage().openFiles).toBe(0);
+  await cache.close();
+  const again = await fixture.open();
+  expect(await (await again.open(wrong, bytes.length)).slice(0, 10)).toBeUndefined();
+  expect(again.usage().damagedBlocks).toBe(1);
+  const content = await again.open(right, bytes.length);
+  expect(await bytesOf(await content.slice(0, bytes.length))).toEqual(bytes);
 });
 
 test('a file that is adopted at the very end is known, or gone', async () => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/log.ts';
+import { checksumsOf } from '../../src/cache/blocks.ts';
 import { type ObjectStore, StoreError } from '../../src/store/contract.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import type { UploadJob } from '../../src/transfer/contract.ts';
@@ -70,6 +71,7 @@ test.each([0, 1, 300_000, 9 * MIB])('one PUT of %i bytes', async (sizeBytes) => 
   const bytes = pattern(sizeBytes);
   const result = await uploader().upload(await jobFor(bytes));
   expect(result).toMatchObject({ etag: createHash('md5').update(bytes).digest('hex'), multipart: false });
+  expect(result.checksums).toEqual(sizeBytes > 8 * MIB ? undefined : checksumsOf(bytes));
   expect((await content(memory, 'key')).equals(bytes)).toBe(true);
   expect(operations()).toEqual(['put']);
 });
