@@ -7,6 +7,8 @@
 #include <exception>
 #include <limits>
 #include <memory>
+#include <sstream>
+#include <string>
 #include <vector>
 
 #include "fuse_abi.h"
@@ -194,6 +196,15 @@ napi_value withdraw(napi_env env, Arguments& arguments, Session& session) {
   return makeInteger(env, static_cast<int32_t>(session.hot.withdraw(node)));
 }
 
+// limitXattrs(handle, prefixes), with commas between them
+napi_value limitXattrs(napi_env, Arguments& arguments, Session& session) {
+  std::istringstream list(arguments.text(1));
+  std::vector<std::string> prefixes;
+  for (std::string prefix; std::getline(list, prefix, ',');) prefixes.push_back(prefix);
+  if (arguments.ok()) session.hot.limitXattrs(std::move(prefixes));
+  return nullptr;
+}
+
 // notify(handle, sizeBytes) → accepted. Takes the first bytes of the outbox.
 napi_value notify(napi_env env, Arguments& arguments, Session& session) {
   const auto size = arguments.integer<size_t>(1);
@@ -219,6 +230,7 @@ napi_value counters(napi_env env, Arguments&, Session& session) {
       {"hotReleases", session.hot.counters.releases},
       {"hotAttributes", session.hot.counters.attributes},
       {"hotReads", session.hot.counters.reads},
+      {"hotXattrs", session.hot.counters.xattrs},
   };
   napi_value result;
   napi_create_object(env, &result);
@@ -271,6 +283,7 @@ NAPI_MODULE_INIT() {
   exportFunction(env, exports, "releasePayload", onSession<releasePayload>);
   exportFunction(env, exports, "publish", onSession<publish>);
   exportFunction(env, exports, "withdraw", onSession<withdraw>);
+  exportFunction(env, exports, "limitXattrs", onSession<limitXattrs>);
   exportFunction(env, exports, "notify", onSession<notify>);
   exportFunction(env, exports, "counters", onSession<counters>);
   exportFunction(env, exports, "cloneDevice", cloneDevice);

@@ -93,6 +93,13 @@ struct ReadIn {
 };
 static_assert(sizeof(ReadIn) == 40);
 
+// The name follows, with a 0 at its end.
+struct GetxattrIn {
+  uint32_t size;
+  uint32_t padding;
+};
+static_assert(sizeof(GetxattrIn) == 8);
+
 enum Opcode : uint32_t {
   kForget = 2,
   kGetattr = 3,
@@ -100,6 +107,7 @@ enum Opcode : uint32_t {
   kRead = 15,
   kWrite = 16,
   kRelease = 18,
+  kGetxattr = 22,
   kInterrupt = 36,
   kNotifyReply = 41,
   kBatchForget = 42,

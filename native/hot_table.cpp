@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 namespace {
@@ -71,6 +72,11 @@ uint32_t HotTable::withdraw(uint64_t node) {
   return opens;
 }
 
+void HotTable::limitXattrs(std::vector<std::string> prefixes) {
+  std::lock_guard lock(mutex_);
+  xattrPrefixes_ = std::move(prefixes);
+}
+
 size_t HotTable::answer(uint8_t* message, size_t size, size_t capacity) {
   fuse::InHeader header;
   memcpy(&header, message, sizeof header);
@@ -84,6 +90,8 @@ size_t HotTable::answer(uint8_t* message, size_t size, size_t capacity) {
       return attributes(message, header);
     case fuse::kRead:
       return body == sizeof(fuse::ReadIn) ? read(message, header, capacity) : 0;
+    case fuse::kGetxattr:
+      return body > sizeof(fuse::GetxattrIn) ? xattr(message, header, size) : 0;
     default:
       return 0;
   }
@@ -180,4 +188,20 @@ size_t HotTable::read(uint8_t* message, const fuse::InHeader& header, size_t cap
   const fuse::OutHeader reply{static_cast<uint32_t>(sizeof reply + wanted), 0, header.unique};
   memcpy(message, &reply, sizeof reply);
   return reply.len;
+}
+
+size_t HotTable::xattr(uint8_t* message, const fuse::InHeader& header, size_t size) {
+  const size_t start = sizeof header + sizeof(fuse::GetxattrIn);
+  const std::string_view name(reinterpret_cast<const char*>(message + start), size - start - 1);
+  // Whatever is malformed JavaScript refuses.
+  if (message[size - 1] != 0 || name.empty() || name.find('\0') != name.npos) return 0;
+  {
+    std::lock_guard lock(mutex_);
+    const auto begins = [&](const std::string& prefix) { return name.substr(0, prefix.size()) == prefix; };
+    if (xattrPrefixes_.empty() || std::any_of(xattrPrefixes_.begin(), xattrPrefixes_.end(), begins)) return 0;
+  }
+  counters.xattrs += 1;
+  const fuse::OutHeader reply{sizeof reply, -ENODATA, header.unique};
+  memcpy(message, &reply, sizeof reply);
+  return sizeof reply;
 }

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "fuse_abi.h"
 
@@ -34,6 +36,10 @@ class HotTable {
   // Returns how many opens were answered here and are not released: their RELEASE is not answered here any more.
   uint32_t withdraw(uint64_t node);
 
+  // Extended attributes have names that begin with one of these: any other is missing from every node, and asked for so often (`ls -l`, the first
+  // write to a file) that it is answered here. None: JavaScript answers for all names.
+  void limitXattrs(std::vector<std::string> prefixes);
+
   // Answers the request in `message` in its place. Returns the size of the reply, or 0 when JavaScript has to answer; the
   // message is then as it was. Never waits. `message` has room for a header and the largest READ.
   size_t answer(uint8_t* message, size_t size, size_t capacity);
@@ -48,6 +54,7 @@ class HotTable {
     std::atomic<uint64_t> releases{0};
     std::atomic<uint64_t> attributes{0};
     std::atomic<uint64_t> reads{0};
+    std::atomic<uint64_t> xattrs{0};
   } counters;
 
  private:
@@ -66,10 +73,12 @@ class HotTable {
   size_t release(uint8_t* message, const fuse::InHeader& header);
   size_t attributes(uint8_t* message, const fuse::InHeader& header);
   size_t read(uint8_t* message, const fuse::InHeader& header, size_t capacity);
+  size_t xattr(uint8_t* message, const fuse::InHeader& header, size_t size);
 
   const uint64_t openHandle_;
   std::mutex mutex_;
   std::unordered_map<uint64_t, Entry> entries_;
+  std::vector<std::string> xattrPrefixes_;
   // Closing a file may wait for a disk, so entries give theirs up outside the lock; counted here, inside it.
   size_t files_ = 0;
 };

@@ -60,6 +60,9 @@ const FALLOC_FL_PUNCH_HOLE = 2;
 const FALLOC_FL_ZERO_RANGE = 16;
 const ZERO_BYTES = 1024 * 1024;
 
+/** Others (`security.*`, `system.*`) are asked for by the kernel and by `ls` all the time, and are never stored. */
+const STORED_XATTRS = ['user.', 'trusted.'];
+
 /** `yes` when a mount begins: the one before ended by a crash. */
 const IN_USE_FACT = 'fs.inUse';
 
@@ -176,6 +179,7 @@ export class FileSystem implements Operations {
   connect(notifier: Notifier, hotNodes?: HotNodes, takesBackingFiles = () => false): void {
     this.#context.notifier = notifier;
     this.#context.takesBackingFiles = takesBackingFiles;
+    hotNodes?.limitXattrs(STORED_XATTRS);
     if (hotNodes !== undefined) this.#hotFiles.connect(hotNodes);
   }
 
@@ -186,7 +190,8 @@ export class FileSystem implements Operations {
   }
 
   /** The kernel of a view beside the main mount is told what the main mount's is, and what is changed there. Call after `connect`. */
-  connectView(notifier: Notifier): void {
+  connectView(notifier: Notifier, hotNodes?: HotNodes): void {
+    hotNodes?.limitXattrs(STORED_XATTRS);
     const main = this.#context.notifier;
     this.#context.views = notifier;
     this.#context.notifier = {
@@ -553,7 +558,6 @@ export class FileSystem implements Operations {
 
 function nothing(): void {}
 
-/** Others (`security.*`, `system.*`) are asked for by the kernel and by `ls` all the time, and are never stored. */
 function isStoredXattr(name: string): boolean {
-  return name.startsWith('user.') || name.startsWith('trusted.');
+  return STORED_XATTRS.some((prefix) => name.startsWith(prefix));
 }

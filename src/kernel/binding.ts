@@ -29,6 +29,7 @@ export interface NativeCounters {
   readonly hotReleases: number;
   readonly hotAttributes: number;
   readonly hotReads: number;
+  readonly hotXattrs: number;
 }
 
 interface Addon {
@@ -73,6 +74,7 @@ interface Addon {
   releasePayload(handle: Handle, slot: number): void;
   publish(handle: Handle, node: number, ttlMs: number, fd: number): boolean;
   withdraw(handle: Handle, node: number): number;
+  limitXattrs(handle: Handle, prefixes: string): void;
   notify(handle: Handle, sizeBytes: number): boolean;
   counters(handle: Handle): NativeCounters;
   backingOpen(fuseFd: number, fd: number): number;
@@ -237,6 +239,11 @@ export class NativeSession {
   /** Returns the opens that were answered natively and are not released; their RELEASE comes to JavaScript. */
   withdraw(node: number): number {
     return this.#addon.withdraw(this.#handle, node);
+  }
+
+  /** Of extended attributes JavaScript is asked only for those whose names begin with one of these; of all when there is none. */
+  limitXattrs(prefixes: readonly string[]): void {
+    this.#addon.limitXattrs(this.#handle, prefixes.join(','));
   }
 
   /** Queues the start of the outbox for the notification thread. Returns false when its queue is full. */

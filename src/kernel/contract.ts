@@ -261,6 +261,8 @@ export interface HotNodes {
   publish(node: NodeId, hot: HotNode): boolean;
   /** Returns how many opens were answered and are not released: `release` will be called for them. */
   withdraw(node: NodeId): number;
+  /** No node ever has extended attributes whose names begin otherwise: `getXattr` need not be called for them. */
+  limitXattrs(prefixes: readonly string[]): void;
 }
 
 /** What the file system may tell the kernel unasked. Each returns at once; a native thread does the work (and may wait). */

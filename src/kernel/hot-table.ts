@@ -25,6 +25,10 @@ export class HotTable implements HotNodes {
     return this.#native.publish(node, Math.floor(ttlMs), fd ?? NO_FD);
   }
 
+  limitXattrs(prefixes: readonly string[]): void {
+    this.#native.limitXattrs(prefixes);
+  }
+
   withdraw(node: NodeId): number {
     const opens = this.#native.withdraw(node);
     this.#opens.adopt(node, opens);

@@ -64,7 +64,7 @@ function libfuseOptions(options: PortableMountOptions): string[] {
   ];
 }
 
-const NO_HOT_NODES: HotNodes = { publish: () => false, withdraw: () => 0 };
+const NO_HOT_NODES: HotNodes = { publish: () => false, withdraw: () => 0, limitXattrs: () => undefined };
 
 const NO_COUNTERS: NativeCounters = {
   requests: 0,
@@ -81,6 +81,7 @@ const NO_COUNTERS: NativeCounters = {
   hotReleases: 0,
   hotAttributes: 0,
   hotReads: 0,
+  hotXattrs: 0,
 };
 
 /** A caller of whom nothing is known. */

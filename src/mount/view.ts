@@ -46,7 +46,8 @@ export async function openView(config: MountConfig, parts: ViewParts): Promise<V
     inherits: continues ? inheritance(index, 'view', crashes) : undefined,
     legacy: legacy(index, 'view'),
   });
-  fileSystem.connectView(operations.notifierOver(session.notifier));
+  const hotNodes = config.kernel.hotTable ? session.hotNodes : undefined;
+  fileSystem.connectView(operations.notifierOver(session.notifier), hotNodes);
   let isMounted = true;
   const ended = session.ended.then((end) => {
     isMounted = false;

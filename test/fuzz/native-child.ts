@@ -74,6 +74,7 @@ const ENTRIES: Readonly<Record<string, Entry>> = {
   releasePayload: { proper: [handle, 1] },
   publish: { proper: [handle, 5, 1000, -1], fdsAt: [3] },
   withdraw: { proper: [handle, 5] },
+  limitXattrs: { proper: [handle, 'user.,trusted.'] },
   notify: { proper: [handle, 40] },
   counters: { proper: [handle] },
 };

@@ -29,6 +29,7 @@ beforeAll(() => {
   session = startSession({ fd: kernel.fd, operations: stubOperations(), log: silentLogger });
   const attributes = { ...reply.attributes, sizeBytes: HOT_BYTES };
   expect(session.hotNodes.publish(HOT, { attributes, ttlMs: 30_000, fd })).toBe(true);
+  session.hotNodes.limitXattrs(['user.']);
 });
 
 afterAll(async () => {
@@ -46,7 +47,7 @@ const long = fc.oneof(
   fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
 );
 const name = fc.oneof(
-  fc.constantFrom('', '.', '..', 'a/b', 'x'.repeat(300)),
+  fc.constantFrom('', '.', '..', 'a/b', 'x'.repeat(300), 'user.a', 'system.a'),
   fc.string({ unit: 'binary', maxLength: 20 }),
 );
 /** Proper fields, and then cut anywhere. */

@@ -91,6 +91,27 @@ test('publishing again keeps the count of opens', async () => {
   reader.stdin?.end();
 });
 
+test('extended attributes that no node has are asked of nobody', async () => {
+  await mounted();
+  const look = (name: string) =>
+    toy.output(`python3 -c "import os
+try: print(os.getxattr('f', '${name}'))
+except OSError as error: print(error.errno)"`);
+  await toy.output(`python3 -c "import os; os.setxattr('f', 'user.a', b'value')"`);
+  const asked = async () => (await toy.status()).calls.getXattr ?? 0;
+  expect(await look('trusted.a')).toBe('61');
+  const before = await asked();
+  expect(before).toBeGreaterThan(0);
+  await toy.ask({ ask: 'limitXattrs', prefixes: ['user.', 'other.'] });
+  expect(await look('trusted.a')).toBe('61');
+  expect(await look('security.capability')).toBe('61');
+  expect(await asked()).toBe(before);
+  expect((await toy.status()).counters.hotXattrs).toBeGreaterThanOrEqual(2);
+  expect(await look('user.a')).toBe("b'value'");
+  expect(await look('user.b')).toBe('61');
+  expect(await asked()).toBeGreaterThanOrEqual(before + 2);
+});
+
 test('a mount without opens asks once, and never again', async () => {
   await mounted({ withoutOpens: true });
   expect(await toy.output('for i in 1 2 3; do cat f; done')).toBe('content\ncontent\ncontent');

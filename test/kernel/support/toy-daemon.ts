@@ -28,6 +28,7 @@ export type Question =
   | { ask: 'letGo' }
   | { ask: 'publish'; path: string; ttlMs: number; file?: string }
   | { ask: 'withdraw'; path: string }
+  | { ask: 'limitXattrs'; prefixes: readonly string[] }
   | { ask: 'stop' };
 
 const options = JSON.parse(process.argv[2] ?? '') as DaemonOptions;
@@ -54,6 +55,7 @@ async function main(): Promise<void> {
     if (question.ask === 'letGo') return toy.letGo();
     if (question.ask === 'publish') return publish(question);
     if (question.ask === 'withdraw') return session.hotNodes.withdraw(toy.nodeOf(question.path));
+    if (question.ask === 'limitXattrs') return session.hotNodes.limitXattrs(question.prefixes);
     if (question.ask === 'stop') return session.stop();
     const { calls, destroyed, aborted, lookups } = toy;
     return { ...session.status(), calls, destroyed, aborted, lookups };
