@@ -207,7 +207,8 @@ class Actor {
       const lost = [...this.#known.keys()].filter((name) => !found.has(name));
       if (lost.length > 0) throw new Error(`not listed: ${lost}`);
     });
-    // Directories are renamed as a whole.
+    // Directories are renamed as a whole. A name is used once: what failed may have happened.
+    serial += 1;
     const [first, second] = [this.#path(`sub ${serial}`), this.#path(`moved ${serial}`)];
     const failed = await attempt('directories', async () => {
       await mkdir(first);
