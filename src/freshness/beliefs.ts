@@ -29,17 +29,6 @@ const RENEWAL_PART = 0.25;
 /** A listing may run for so long and still show what was removed after it began. */
 const REMOVAL_MEMORY_MS = 600_000;
 
-/** So many names asked for in order of their keys: somebody walks the directory. */
-const STEPS_BEFORE_LIST = 4;
-
-/** Names of a large directory that were asked for one after the other. */
-interface Steps {
-  /** The last one, or how far a listing has vouched for names. */
-  readonly name: string;
-  readonly count: number;
-  readonly atMs: number;
-}
-
 interface DirectoryHeat {
   probes: number;
   sinceMs: number;
@@ -56,8 +45,6 @@ export class Beliefs {
   readonly #making: Making;
   readonly #markersSeenAt: RecentMap<NodeId, number>;
   readonly #walkedAt: RecentMap<NodeId, number>;
-  readonly #vouchedAt: RecentMap<NodeId, number>;
-  readonly #steps: RecentMap<NodeId, Steps>;
   #trustedFromMs = 0;
 
   constructor(clock: StampClock, options: BeliefOptions) {
@@ -70,8 +57,6 @@ export class Beliefs {
     this.#making = new Making(options.negativeMs, options.maxNames);
     this.#markersSeenAt = new RecentMap(options.maxNames);
     this.#walkedAt = new RecentMap(options.maxNames);
-    this.#vouchedAt = new RecentMap(options.maxNames);
-    this.#steps = new RecentMap(options.maxNames);
   }
 
   /** After a crash: the bucket may have done what the index was not told of, so nothing that was noted until now is believed. */
@@ -116,30 +101,8 @@ export class Beliefs {
    * the metadata of each. Who asks for a single name gets all that the bucket knows of it. `isBeingListed`: pages of it are arriving now.
    */
   isBeingWalked(directory: Pick<NodeRow, 'id' | 'listedAtMs'>, isBeingListed: boolean): boolean {
-    const { expireMs } = this.#options;
-    const isVouchedFor = this.#remaining(this.#vouchedAt.get(directory.id) ?? 0, expireMs) > 0;
-    if (!isBeingListed && !isVouchedFor && !this.isListingFresh(directory)) return false;
-    return this.#remaining(this.#walkedAt.get(directory.id) ?? 0, expireMs) > 0;
-  }
-
-  /**
-   * A name of a directory that needs several pages has to be asked for. When somebody takes its names in order, as readdir gives them: the name
-   * behind which one page of a listing vouches for this one and for those that follow.
-   */
-  noteStep(directory: NodeId, name: string): string | undefined {
-    const nowMs = this.#clock.stampMs();
-    const last = this.#steps.get(directory);
-    const follows = last !== undefined && last.name < name && nowMs - last.atMs < this.#options.expireMs;
-    const count = follows ? last.count + 1 : 0;
-    this.#steps.set(directory, { name, count, atMs: nowMs });
-    return follows && count >= STEPS_BEFORE_LIST ? last.name : undefined;
-  }
-
-  /** A page of a listing, asked for at `askedAtMs` because of `noteStep`, vouches for the names up to this one. */
-  noteVouched(directory: NodeId, name: string, askedAtMs: number): void {
-    this.#steps.set(directory, { name, count: STEPS_BEFORE_LIST, atMs: this.#clock.stampMs() });
-    this.#vouchedAt.set(directory, askedAtMs);
-    this.#walkedAt.set(directory, askedAtMs);
+    const walkedAtMs = this.#walkedAt.get(directory.id) ?? 0;
+    return (isBeingListed || this.isListingFresh(directory)) && this.#remaining(walkedAtMs, this.#options.expireMs) > 0;
   }
 
   /** Listed so lately that even names nobody has asked for are known to be missing. */

@@ -12,9 +12,6 @@ import { type ParsedPage, parseListing } from './names.ts';
 import type { Retirement } from './retirement.ts';
 import type { Tree } from './tree.ts';
 
-/** What S3 gives with one answer. */
-const PAGE_ENTRIES = 1000;
-
 export interface ListingProgress {
   /** Resolves when one more page is in the index, or the listing ended; rejects with the listing. */
   nextPage(): Promise<void>;
@@ -52,7 +49,6 @@ export class Lister {
   readonly #hidden: HiddenKeys;
   readonly #flights = new SingleFlight<NodeId, boolean>();
   readonly #jobs = new Map<NodeId, ListingJob>();
-  readonly #vouching = new SingleFlight<NodeId, void>();
 
   constructor(context: FsContext, tree: Tree, retirement: Retirement, backlog: Backlog, hidden: HiddenKeys) {
     this.#backlog = backlog;
@@ -70,14 +66,6 @@ export class Lister {
   /** The same, but gives up after one page if more follow; false then, and the directory is noted as large. */
   refreshIfSmall(directory: NodeId): Promise<boolean> {
     return this.#start(directory, 1);
-  }
-
-  /**
-   * One page of the listing, from behind `after` on, vouches for the names that are known; or the page that is asked for already does. It tells
-   * nothing of others.
-   */
-  vouch(directory: NodeId, after: string): Promise<void> {
-    return this.#vouching.run(directory, () => this.#vouch(directory, after));
   }
 
   /** Starts a listing (or joins it) whose pages can be read as they arrive. */
@@ -108,20 +96,6 @@ export class Lister {
     // Joined a short one, but wanted all.
     if (!done && maxPages > 1) return this.#flights.run(directory, () => this.#run(directory, maxPages));
     return done;
-  }
-
-  async #vouch(directory: NodeId, after: string): Promise<void> {
-    const { store, clock, beliefs, index } = this.#context;
-    const prefix = this.#tree.prefixOf(directory);
-    const startedAtMs = clock.stampMs();
-    for await (const page of store.list({ prefix, delimiter: '/', after: prefix + after, limit: PAGE_ENTRIES })) {
-      if (index.nodes.get(directory) === undefined || this.#tree.prefixOf(directory) !== prefix) return;
-      const parsed = parseListing(prefix, page);
-      const names = parsed.names.filter(({ name }) => index.nodes.child(directory, name) !== undefined);
-      this.#apply(directory, { ...parsed, names }, startedAtMs);
-      const last = page.objects.at(-1)?.key.slice(prefix.length);
-      if (last !== undefined) beliefs.noteVouched(directory, last, startedAtMs);
-    }
   }
 
   async #run(directory: NodeId, maxPages: number): Promise<boolean> {
