@@ -75,21 +75,30 @@ interface Around {
   after(client: S3Client): Promise<void>;
 }
 
+/** With so many connections. `credentials`: where they are not given, as the SDK finds them. */
+export function bareClient(
+  endpoint: string,
+  connections: number,
+  credentials?: Pick<Server, 'accessKeyId' | 'secretAccessKey'>,
+): S3Client {
+  return new S3Client({
+    endpoint,
+    region: 'us-east-1',
+    forcePathStyle: true,
+    ...(credentials === undefined ? {} : { credentials }),
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    requestHandler: new NodeHttpHandler({ httpAgent: new Agent({ keepAlive: true, maxSockets: connections }) }),
+  });
+}
+
 async function inParts(
   { endpoint, accessKeyId, secretAccessKey }: Server,
   sizeBytes: number,
   act: (client: S3Client, offset: number, length: number) => Promise<void>,
   around?: Around,
 ): Promise<number> {
-  const client = new S3Client({
-    endpoint,
-    region: 'us-east-1',
-    forcePathStyle: true,
-    credentials: { accessKeyId, secretAccessKey },
-    requestChecksumCalculation: 'WHEN_REQUIRED',
-    responseChecksumValidation: 'WHEN_REQUIRED',
-    requestHandler: new NodeHttpHandler({ httpAgent: new Agent({ keepAlive: true, maxSockets: CONNECTIONS }) }),
-  });
+  const client = bareClient(endpoint, CONNECTIONS, { accessKeyId, secretAccessKey });
   try {
     const startMs = performance.now();
     await around?.before(client);

@@ -34,6 +34,13 @@ size_t replyWith(uint8_t* message, uint64_t unique, const T& body) {
   return header.len;
 }
 
+// `error` is 0 or a negative errno.
+size_t replyStatus(uint8_t* message, uint64_t unique, int32_t error) {
+  const fuse::OutHeader header{sizeof header, error, unique};
+  memcpy(message, &header, sizeof header);
+  return sizeof header;
+}
+
 // For reading and nothing else. O_TRUNC empties a file without write access.
 bool onlyReads(uint32_t openFlags) { return (openFlags & (O_ACCMODE | O_TRUNC)) == O_RDONLY; }
 
@@ -141,9 +148,7 @@ size_t HotTable::release(uint8_t* message, const fuse::InHeader& header) {
     found->second.opens -= 1;
   }
   counters.releases += 1;
-  const fuse::OutHeader reply{sizeof reply, 0, header.unique};
-  memcpy(message, &reply, sizeof reply);
-  return sizeof reply;
+  return replyStatus(message, header.unique, 0);
 }
 
 size_t HotTable::attributes(uint8_t* message, const fuse::InHeader& header) {
@@ -201,7 +206,5 @@ size_t HotTable::xattr(uint8_t* message, const fuse::InHeader& header, size_t si
     if (xattrPrefixes_.empty() || std::any_of(xattrPrefixes_.begin(), xattrPrefixes_.end(), begins)) return 0;
   }
   counters.xattrs += 1;
-  const fuse::OutHeader reply{sizeof reply, -ENODATA, header.unique};
-  memcpy(message, &reply, sizeof reply);
-  return sizeof reply;
+  return replyStatus(message, header.unique, -ENODATA);
 }

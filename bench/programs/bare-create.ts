@@ -5,23 +5,15 @@
  *
  * Credentials as the SDK finds them. Prints the number of objects that were made, and microseconds.
  */
-import { Agent } from 'node:http';
-import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
-import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { PutObjectCommand } from '@aws-sdk/client-s3';
+import { bareClient } from '../bare-sdk.ts';
 
 const [endpoint = '', Bucket = '', ...numbers] = process.argv.slice(2);
 const [count = 0, bytes = 0, writers = 0, limitMs = 0] = numbers.map(Number);
 if (!(count > 0 && writers > 0 && limitMs > 0)) {
   throw new Error('usage: bare-create ENDPOINT BUCKET COUNT BYTES WRITERS LIMIT_MS');
 }
-const client = new S3Client({
-  endpoint,
-  region: 'us-east-1',
-  forcePathStyle: true,
-  requestChecksumCalculation: 'WHEN_REQUIRED',
-  responseChecksumValidation: 'WHEN_REQUIRED',
-  requestHandler: new NodeHttpHandler({ httpAgent: new Agent({ keepAlive: true, maxSockets: writers }) }),
-});
+const client = bareClient(endpoint, writers);
 const Body = Buffer.alloc(bytes, 'x');
 const names = Array.from({ length: count }, (_, i) => `bare-${writers}/${i}.jpg`).values();
 const startMs = performance.now();

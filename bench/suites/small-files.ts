@@ -29,19 +29,23 @@ interface Act {
 }
 
 const ACTS: readonly Act[] = [
-  { name: 'create, 1 writer', headline: true, writers: 1, args: (...where) => createArgs(1, ...where) },
-  {
-    name: `create, ${MANY_WRITERS} writers`,
-    headline: true,
-    writers: MANY_WRITERS,
-    args: (...where) => createArgs(MANY_WRITERS, ...where),
-  },
+  creation('1 writer', 1),
+  creation(`${MANY_WRITERS} writers`, MANY_WRITERS),
   { name: 'cp -r into it', args: (root, sources) => ['copy', join(root, 'copied'), sources, '1'] },
   { name: 'rm -r', headline: true, args: (root) => ['delete', join(root, 'old'), '1'] },
 ];
 
-function createArgs(writers: number, root: string, _sources: string, sizes: Sizes): readonly string[] {
-  return ['create', join(root, `by-${writers}`), String(filesOf(sizes)), String(FILE_BYTES), String(writers)];
+function creation(by: string, writers: number): Act {
+  return {
+    name: `create, ${by}`,
+    headline: true,
+    writers,
+    args: (root, _, sizes) => [
+      'create',
+      join(root, `by-${writers}`),
+      ...[filesOf(sizes), FILE_BYTES, writers].map(String),
+    ],
+  };
 }
 
 export const suite: Suite = {

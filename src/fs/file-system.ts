@@ -113,10 +113,11 @@ export class FileSystem implements Operations {
     const deletions = new Deletions(context, backlog);
     this.#deletions = deletions;
     this.#lister = new Lister(context, this.#tree, this.#retirement, backlog, this.#hiddenKeys);
-    this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, backlog, (id) => {
+    const wantMetadata = (id: NodeId) => {
       // The next one to be deleted is looked up, too, and its metadata are for nobody.
       if (!deletions.isBurst) this.#completer.want(id);
-    });
+    };
+    this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, backlog, wantMetadata);
     this.#completer = new Completer(context, this.#resolver, this.#lister);
     this.#contents = new Contents(context, this.#tree, this.#resolver, this.#openFiles);
     const parts = {
@@ -145,7 +146,7 @@ export class FileSystem implements Operations {
       tree: this.#tree,
       lister: this.#lister,
       entryOf: (row) => this.#replies.listed(row),
-      wantMetadata: (id) => this.#completer.want(id),
+      wantMetadata,
     });
   }
 
@@ -179,8 +180,9 @@ export class FileSystem implements Operations {
   connect(notifier: Notifier, hotNodes?: HotNodes, takesBackingFiles = () => false): void {
     this.#context.notifier = notifier;
     this.#context.takesBackingFiles = takesBackingFiles;
-    hotNodes?.limitXattrs(STORED_XATTRS);
-    if (hotNodes !== undefined) this.#hotFiles.connect(hotNodes);
+    if (hotNodes === undefined) return;
+    hotNodes.limitXattrs(STORED_XATTRS);
+    this.#hotFiles.connect(hotNodes);
   }
 
   /** The operations of a mount that only reads: this one, or one beside it. `continues`: its kernel knows nodes from before. Closed by the caller. */
