@@ -91,7 +91,9 @@ function exists({ objects, perDirectory }: SyntheticOptions, key: string): boole
 function listing(options: SyntheticOptions, query: URLSearchParams): string {
   const prefix = query.get('prefix') ?? '';
   const limit = Math.min(Number(query.get('max-keys') ?? PAGE_ENTRIES), PAGE_ENTRIES);
-  const start = Number(query.get('continuation-token') ?? afterMarker(query.get('marker') ?? ''));
+  const start = Number(
+    query.get('continuation-token') ?? afterKey(query.get('start-after') ?? query.get('marker') ?? ''),
+  );
   const [entries, count] = prefix === '' ? topLevel(options, start, limit) : directory(options, prefix, start, limit);
   const next = start + limit < count ? nextPage(prefix, start + limit) : '';
   return (
@@ -106,9 +108,9 @@ function nextPage(prefix: string, start: number): string {
   return `<NextContinuationToken>${start}</NextContinuationToken><NextMarker>${last}</NextMarker>`;
 }
 
-/** V1: the last name that the client has. */
-function afterMarker(marker: string): number {
-  const number = /(\d+)(?:\.jpg|\/)$/.exec(marker)?.[1];
+/** The last name that the client has, or does not want. */
+function afterKey(key: string): number {
+  const number = /(\d+)(?:\.jpg|\/)$/.exec(key)?.[1];
   return number === undefined ? 0 : Number(number) + 1;
 }
 

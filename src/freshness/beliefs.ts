@@ -10,6 +10,7 @@ import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import { RecentMap } from '../base/recent-map.ts';
 import type { NodeRow } from '../index/contract.ts';
 import { Making } from './making.ts';
+import { Steps } from './steps.ts';
 
 export interface BeliefOptions {
   readonly expireMs: number;
@@ -45,6 +46,8 @@ export class Beliefs {
   readonly #making: Making;
   readonly #markersSeenAt: RecentMap<NodeId, number>;
   readonly #walkedAt: RecentMap<NodeId, number>;
+  readonly #vouchedAt: RecentMap<NodeId, number>;
+  readonly #steps: Steps;
   #trustedFromMs = 0;
 
   constructor(clock: StampClock, options: BeliefOptions) {
@@ -57,6 +60,8 @@ export class Beliefs {
     this.#making = new Making(options.negativeMs, options.maxNames);
     this.#markersSeenAt = new RecentMap(options.maxNames);
     this.#walkedAt = new RecentMap(options.maxNames);
+    this.#vouchedAt = new RecentMap(options.maxNames);
+    this.#steps = new Steps(options.expireMs, options.maxNames);
   }
 
   /** After a crash: the bucket may have done what the index was not told of, so nothing that was noted until now is believed. */
@@ -101,8 +106,27 @@ export class Beliefs {
    * the metadata of each. Who asks for a single name gets all that the bucket knows of it. `isBeingListed`: pages of it are arriving now.
    */
   isBeingWalked(directory: Pick<NodeRow, 'id' | 'listedAtMs'>, isBeingListed: boolean): boolean {
-    const walkedAtMs = this.#walkedAt.get(directory.id) ?? 0;
-    return (isBeingListed || this.isListingFresh(directory)) && this.#remaining(walkedAtMs, this.#options.expireMs) > 0;
+    const { expireMs } = this.#options;
+    const isVouchedFor = this.#remaining(this.#vouchedAt.get(directory.id) ?? 0, expireMs) > 0;
+    if (!isBeingListed && !isVouchedFor && !this.isListingFresh(directory)) return false;
+    return this.#remaining(this.#walkedAt.get(directory.id) ?? 0, expireMs) > 0;
+  }
+
+  /** A name of a directory that needs several pages has to be asked for. See `Steps.note`. */
+  noteStep(directory: NodeId, name: string): string | undefined {
+    return this.#steps.note(directory, name, this.#clock.stampMs());
+  }
+
+  /** The page that `noteStep` led to, asked for at `askedAtMs`, vouches for those names up to this one that are known. */
+  notePage(directory: NodeId, name: string, askedAtMs: number): void {
+    this.#steps.notePage(directory, name, askedAtMs);
+    this.#vouchedAt.set(directory, askedAtMs);
+    this.#walkedAt.set(directory, askedAtMs);
+  }
+
+  /** It did not reach the name that was asked for. */
+  noteUselessPage(directory: NodeId): void {
+    this.#steps.noteUselessPage(directory);
   }
 
   /** Listed so lately that even names nobody has asked for are known to be missing. */

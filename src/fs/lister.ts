@@ -12,6 +12,9 @@ import { type ParsedPage, parseListing } from './names.ts';
 import type { Retirement } from './retirement.ts';
 import type { Tree } from './tree.ts';
 
+/** What S3 gives with one answer. */
+const PAGE_ENTRIES = 1000;
+
 export interface ListingProgress {
   /** Resolves when one more page is in the index, or the listing ended; rejects with the listing. */
   nextPage(): Promise<void>;
@@ -49,6 +52,7 @@ export class Lister {
   readonly #hidden: HiddenKeys;
   readonly #flights = new SingleFlight<NodeId, boolean>();
   readonly #jobs = new Map<NodeId, ListingJob>();
+  readonly #vouching = new SingleFlight<NodeId, void>();
 
   constructor(context: FsContext, tree: Tree, retirement: Retirement, backlog: Backlog, hidden: HiddenKeys) {
     this.#backlog = backlog;
@@ -66,6 +70,14 @@ export class Lister {
   /** The same, but gives up after one page if more follow; false then, and the directory is noted as large. */
   refreshIfSmall(directory: NodeId): Promise<boolean> {
     return this.#start(directory, 1);
+  }
+
+  /**
+   * Has one page of the listing, from behind `after` on, vouch for those of its names that are known, of which `name` should be one; or waits for
+   * the page that is asked for already. It tells nothing of names that it does not have.
+   */
+  vouch(directory: NodeId, after: string, name: string): Promise<void> {
+    return this.#vouching.run(directory, () => this.#vouch(directory, after, name));
   }
 
   /** Starts a listing (or joins it) whose pages can be read as they arrive. */
@@ -96,6 +108,21 @@ export class Lister {
     // Joined a short one, but wanted all.
     if (!done && maxPages > 1) return this.#flights.run(directory, () => this.#run(directory, maxPages));
     return done;
+  }
+
+  async #vouch(directory: NodeId, after: string, name: string): Promise<void> {
+    const { store, clock, beliefs, index } = this.#context;
+    const prefix = this.#tree.prefixOf(directory);
+    const startedAtMs = clock.stampMs();
+    for await (const page of store.list({ prefix, delimiter: '/', after: prefix + after, limit: PAGE_ENTRIES })) {
+      if (index.nodes.get(directory) === undefined || this.#tree.prefixOf(directory) !== prefix) return;
+      const parsed = parseListing(prefix, page);
+      const names = parsed.names.filter((listed) => index.nodes.child(directory, listed.name) !== undefined);
+      this.#apply(directory, { ...parsed, names }, startedAtMs);
+      const last = page.objects.at(-1)?.key.slice(prefix.length);
+      if (last === undefined || last < name) beliefs.noteUselessPage(directory);
+      else beliefs.notePage(directory, last, startedAtMs);
+    }
   }
 
   async #run(directory: NodeId, maxPages: number): Promise<boolean> {

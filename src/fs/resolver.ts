@@ -206,6 +206,7 @@ export class Resolver {
   /** Lists the directory where that is the better question; false: it was not listed. */
   async #askForAll(directory: NodeRow, row: NodeRow | undefined): Promise<boolean> {
     const { beliefs } = this.#context;
+    if (row !== undefined && beliefs.isKnownLarge(directory.id)) return this.#vouchFor(directory, row);
     if (row === undefined && beliefs.isFilling(directory)) {
       await this.#lister.refresh(directory.id);
       return true;
@@ -214,6 +215,16 @@ export class Resolver {
     const wantsListing =
       beliefs.prefersListing(directory.id) || (row === undefined && this.#isSmallAndListed(directory));
     return wantsListing && (await this.#lister.refreshIfSmall(directory.id));
+  }
+
+  /** False: nobody takes the names of this large directory in order, or the page that was listed does not name this one. */
+  async #vouchFor({ id }: NodeRow, { name }: NodeRow): Promise<boolean> {
+    const { beliefs, index } = this.#context;
+    const after = beliefs.noteStep(id, name);
+    if (after === undefined) return false;
+    await this.#lister.vouch(id, after, name);
+    const current = index.nodes.child(id, name);
+    return current === undefined || beliefs.remainingMs(current) > 0;
   }
 
   /** Whoever makes many files asks for the name of each first, and should not wait for the bucket to say that it is missing. */

@@ -51,6 +51,8 @@ export interface ListRequest {
   readonly prefix: string;
   /** '/' to stop at directories; absent for everything below the prefix. */
   readonly delimiter?: '/';
+  /** Only what comes behind this key. With a delimiter: the key of an object. */
+  readonly after?: string;
   /** Stop after about so many entries (a single page of at most that size is asked for). */
   readonly limit?: number;
   readonly signal?: AbortSignal;

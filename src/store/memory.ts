@@ -103,7 +103,7 @@ export class MemoryStore implements ObjectStore {
 
   async *list(request: ListRequest): AsyncGenerator<ListPage> {
     const pageEntries = Math.min(request.limit ?? PAGE_ENTRIES, PAGE_ENTRIES);
-    let after: string | undefined;
+    let { after } = request;
     for (;;) {
       await turn(`LIST ${request.prefix}`, request.signal);
       const page = this.#page(request, after, pageEntries);

@@ -62,7 +62,7 @@ export class ObjectListing implements AsyncIterableIterator<ListPage> {
 
   async #fetch(): Promise<ListAnswer> {
     const { connection, fields } = this.#context;
-    const { prefix, delimiter, limit, signal } = this.#request;
+    const { prefix, delimiter, after, limit, signal } = this.#request;
     const at = this.#position;
     const input = {
       ...fields,
@@ -73,7 +73,8 @@ export class ObjectListing implements AsyncIterableIterator<ListPage> {
     } as const;
     if (!this.#useV1) {
       try {
-        const command = () => new ListObjectsV2Command(at === undefined ? input : { ...input, ContinuationToken: at });
+        const start = at === undefined ? { StartAfter: after } : { ContinuationToken: at };
+        const command = () => new ListObjectsV2Command({ ...input, ...start });
         return await connection.send(`LIST ${prefix}`, signal, (client, http) => client.send(command(), http));
       } catch (error) {
         if (at !== undefined || !isStoreError(error, 'NotSupported')) throw error;
@@ -81,7 +82,7 @@ export class ObjectListing implements AsyncIterableIterator<ListPage> {
         this.#context.lacksV2 = true;
       }
     }
-    const command = () => new ListObjectsCommand(at === undefined ? input : { ...input, Marker: at });
+    const command = () => new ListObjectsCommand({ ...input, Marker: at ?? after });
     return await connection.send(`LIST ${prefix}`, signal, (client, http) => client.send(command(), http));
   }
 

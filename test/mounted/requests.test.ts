@@ -137,6 +137,30 @@ describe('reading', { timeout: LIMIT_MS }, () => {
   });
 });
 
+test(
+  'a large directory that is walked after its listing has expired costs a LIST for each page',
+  async () => {
+    const server = await startServer({ options: ['stat_cache_expire=2'] });
+    const names = Array.from({ length: 1500 }, (_, index) => `file-${String(index).padStart(4, '0')}`);
+    for (let at = 0; at < names.length; at += 20) {
+      await Promise.all(names.slice(at, at + 20).map((name) => server.bucket.put(name, 'x')));
+    }
+    expect(await readdir(server.dir)).toEqual(names);
+    await sleep(2500);
+    await server.bucket.put('file-0700', 'changed');
+    await server.bucket.delete('file-0800');
+    server.resetRequests();
+    const sizes = await syscalls(server.dir, names.map((name) => `lstat ${name} size`).join('\n'));
+    const expected = names.map((name) => (name === 'file-0700' ? '7' : name === 'file-0800' ? 'ENOENT' : '1'));
+    expect(sizes).toEqual(expected);
+    const { HEAD = 0, LIST = 0, ...others } = server.requests();
+    expect(others).toEqual({});
+    expect(HEAD).toBeLessThan(200);
+    expect(LIST).toBeLessThan(20);
+  },
+  LIMIT_MS,
+);
+
 describe('changing', { timeout: LIMIT_MS }, () => {
   let server: TestServer;
 

@@ -341,6 +341,20 @@ export function describeConformance(name: string, create: () => Promise<ObjectSt
         expect(page?.prefixes).toEqual(['l/a/']);
       });
 
+      it('begins behind a key', async () => {
+        expect(await keysOf(store, { prefix: 'l/', after: 'l/a.b', limit: 2 })).toEqual(['l/a/1', 'l/a/2']);
+        expect(await keysOf(store, { prefix: 'l/', after: 'l/b' })).toEqual([
+          'l/b/',
+          'l/b/c/d',
+          'l/z\ufb01',
+          'l/z\u{1f389}',
+        ]);
+        const [page] = await pagesOf(store, { prefix: 'l/', delimiter: '/', after: 'l/a' });
+        expect(page?.objects.map(({ key }) => key)).toEqual(['l/a.b', 'l/z\ufb01', 'l/z\u{1f389}']);
+        expect(page?.prefixes).toEqual(['l/a/', 'l/b/']);
+        expect(await keysOf(store, { prefix: 'l/', after: 'm' })).toEqual([]);
+      });
+
       it('goes on over many pages', async () => {
         const names = Array.from({ length: 1105 }, (_, n) => `many/${String(n).padStart(5, '0')}`);
         for (let at = 0; at < names.length; at += 20) {
