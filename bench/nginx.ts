@@ -1,4 +1,4 @@
-/** An nginx that serves one directory, and wrk that asks it. */
+/** An nginx that serves one directory, as Debian sets it up, and wrk that asks it. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
@@ -8,6 +8,9 @@ import { Background, run } from '../scripts/lib/programs.ts';
 const READY_LIMIT_MS = 10_000;
 const POLL_MS = 20;
 const WRK_GRACE_MS = 30_000;
+
+/** Below this path the same files again, which nginx holds open and looks at once a minute (`open_file_cache`). */
+export const HELD_OPEN = '/held-open';
 
 export interface WebServer {
   readonly url: string;
@@ -43,7 +46,7 @@ function configuration(root: string, directory: string, port: number): string {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
   return `${process.getuid?.() === 0 ? 'user root;' : ''}
 daemon off;
-worker_processes 1;
+worker_processes auto;
 pid ${directory}/nginx.pid;
 error_log stderr;
 events { worker_connections 1024; }
@@ -57,6 +60,10 @@ ${temporary.map((name) => `  ${name}_temp_path ${directory}/${name};`).join('\n'
     listen 127.0.0.1:${port};
     root ${root};
     location = / { return 204; }
+    location ${HELD_OPEN}/ {
+      alias ${root}/;
+      open_file_cache max=10000;
+    }
   }
 }
 `;
@@ -69,12 +76,12 @@ export interface LoadOptions {
   readonly signal: AbortSignal;
 }
 
-/** A script for wrk that asks for `images/0.jpg` and those that follow, in turn. */
-export function imageScript(files: number): string {
+/** A script for wrk that asks for `images/0.jpg` below a path, and those that follow, in turn. */
+export function imageScript(files: number, path: string): string {
   return `local i = -1
 request = function()
   i = (i + 1) % ${files}
-  return wrk.format("GET", "/images/" .. i .. ".jpg")
+  return wrk.format("GET", "${path}/images/" .. i .. ".jpg")
 end
 `;
 }
