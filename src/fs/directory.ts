@@ -1,7 +1,7 @@
 /** Reading directories: from the index, listed when what it holds is too old, as a stream while the first listing runs. */
 import { FIRST_NODE_ID, type NodeId } from '../base/ids.ts';
 import { RecentMap } from '../base/recent-map.ts';
-import { INDEX_BATCH, type NodeRow } from '../index/contract.ts';
+import type { NodeRow } from '../index/contract.ts';
 import type { DirectoryEntry, Entry, OpenDirectoryReply } from '../kernel/contract.ts';
 import type { FsContext } from './context.ts';
 import { isOutage } from './errors.ts';
@@ -11,6 +11,9 @@ import { S_IFDIR, type Tree, typeModeOf } from './tree.ts';
 /** Offsets of `.` and `..`; every other entry's offset is its node id, which is stable while the directory changes. */
 const AFTER_DOT = 1;
 const AFTER_DOTDOT = 2;
+
+/** Rows read at a time: the 32 KiB that glibc asks for hold some 190 names with their attributes, or 800 without. */
+const BATCH_ROWS = 256;
 
 type Take = (entry: DirectoryEntry) => boolean;
 
@@ -57,13 +60,13 @@ export class Directories {
     if (!this.#giveDots(row, offset, take)) return;
     let after = Math.max(offset, FIRST_NODE_ID - 1);
     for (;;) {
-      const rows = this.#context.index.nodes.children(id, after, INDEX_BATCH);
+      const rows = this.#context.index.nodes.children(id, after, BATCH_ROWS);
       for (const child of rows) {
         after = child.id;
         if (!take(this.#entry(child, withEntries))) return;
         noteGiven?.(child);
       }
-      if (rows.length === INDEX_BATCH) continue;
+      if (rows.length === BATCH_ROWS) continue;
       // What is there fills a reply, or all of it was given: wait for the listing only when there is nothing else to say.
       if (rows.length > 0 || progress === undefined || progress.isDone) return;
       await progress.nextPage();
@@ -115,8 +118,10 @@ export class Directories {
   }
 
   #entry(row: NodeRow, withEntry: boolean): DirectoryEntry {
-    const base = { name: row.name, nextOffset: row.id, ino: this.#tree.inodeOf(row), typeMode: typeModeOf(row.kind) };
     const entry = withEntry ? this.#entryOf(row) : undefined;
-    return entry === undefined ? base : { ...base, entry };
+    const base = { name: row.name, nextOffset: row.id, typeMode: typeModeOf(row.kind) };
+    return entry === undefined
+      ? { ...base, ino: this.#tree.inodeOf(row) }
+      : { ...base, ino: entry.attributes.ino, entry };
   }
 }
