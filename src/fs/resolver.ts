@@ -9,7 +9,7 @@ import type { NodeFields, NodeRow } from '../index/contract.ts';
 import { isStoreError, type ObjectHead } from '../store/contract.ts';
 import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
-import { FsError, isOutage, isSilence } from './errors.ts';
+import { FsError, isOutage, isRefusal, isSilence } from './errors.ts';
 import type { Lister } from './lister.ts';
 import { decodeAttributes } from './metadata.ts';
 import { NOTHING_KNOWN } from './new-node.ts';
@@ -222,7 +222,12 @@ export class Resolver {
     const { beliefs, index } = this.#context;
     const after = beliefs.noteStep(id, name);
     if (after === undefined) return false;
-    await this.#lister.vouch(id, after, name);
+    try {
+      await this.#lister.vouch(id, after, name);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      beliefs.noteUselessPage(id);
+    }
     const current = index.nodes.child(id, name);
     return current === undefined || beliefs.remainingMs(current) > 0;
   }

@@ -149,14 +149,25 @@ test(
     await sleep(2500);
     await server.bucket.put('file-0700', 'changed');
     await server.bucket.delete('file-0800');
-    server.resetRequests();
-    const sizes = await syscalls(server.dir, names.map((name) => `lstat ${name} size`).join('\n'));
+    const sizes = async () => {
+      server.resetRequests();
+      return syscalls(server.dir, names.map((name) => `lstat ${name} size`).join('\n'));
+    };
     const expected = names.map((name) => (name === 'file-0700' ? '7' : name === 'file-0800' ? 'ENOENT' : '1'));
-    expect(sizes).toEqual(expected);
+    expect(await sizes()).toEqual(expected);
     const { HEAD = 0, LIST = 0, ...others } = server.requests();
     expect(others).toEqual({});
     expect(HEAD).toBeLessThan(200);
     expect(LIST).toBeLessThan(20);
+
+    await sleep(2500);
+    server.proxy.addFault({
+      effect: { type: 'status', status: 403, code: 'AccessDenied' },
+      operations: ['LIST'],
+    });
+    // Whether the missing name is a directory only a listing tells.
+    expect(await sizes()).toEqual(expected.map((size) => size.replace('ENOENT', 'EACCES')));
+    expect(server.requests().LIST).toBeLessThan(20);
   },
   LIMIT_MS,
 );
