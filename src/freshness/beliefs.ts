@@ -1,7 +1,8 @@
 /**
- * Who may still be believed. Positive facts (a row of the index) hold for `expireMs` after the bucket vouched for them; a missing
- * name for `negativeMs`. Also remembers names removed here, because a listing that began before the removal still shows them, and
- * how often single names of a directory had to be asked for or were made, because one LIST vouches for a thousand.
+ * Who may still be believed. Positive facts (a row of the index) hold for `expireMs` after the bucket vouched for them, and longer where
+ * listing the directory takes long; a missing name for `negativeMs`. Also remembers names removed here, because a listing that began before
+ * the removal still shows them, and how often single names of a directory had to be asked for or were made, because one LIST vouches for a
+ * thousand.
  *
  * Knows rows and names; neither wire bytes nor the SDK.
  */
@@ -30,6 +31,18 @@ const RENEWAL_PART = 0.25;
 /** A listing may run for so long and still show what was removed after it began. */
 const REMOVAL_MEMORY_MS = 600_000;
 
+/**
+ * What a listing told is believed for at least so many times as long as the listing took, from its beginning. In a directory of a hundred thousand
+ * names the first would else be too old before the last is known, and whoever walks it would have to ask for each.
+ */
+const BELIEVED_PER_LISTING = 3;
+
+/** What a listing that took long told, by its stamp, and for how long it is believed. */
+interface LongListing {
+  readonly startedAtMs: number;
+  readonly believedMs: number;
+}
+
 interface DirectoryHeat {
   probes: number;
   sinceMs: number;
@@ -43,6 +56,7 @@ export class Beliefs {
   readonly #heat: RecentMap<NodeId, DirectoryHeat>;
   /** Of its listing, as far as known. */
   readonly #pages: RecentMap<NodeId, number>;
+  readonly #longListings: RecentMap<NodeId, LongListing>;
   readonly #making: Making;
   readonly #markersSeenAt: RecentMap<NodeId, number>;
   readonly #walkedAt: RecentMap<NodeId, number>;
@@ -57,6 +71,7 @@ export class Beliefs {
     this.#removedAt = new RecentMap(options.maxNames);
     this.#heat = new RecentMap(options.maxNames);
     this.#pages = new RecentMap(options.maxNames);
+    this.#longListings = new RecentMap(options.maxNames);
     this.#making = new Making(options.negativeMs, options.maxNames);
     this.#markersSeenAt = new RecentMap(options.maxNames);
     this.#walkedAt = new RecentMap(options.maxNames);
@@ -74,9 +89,9 @@ export class Beliefs {
   }
 
   /** How much longer the row holds, ms; 0: ask the bucket. What only this mount knows (dirty) holds without end. */
-  remainingMs(row: Pick<NodeRow, 'id' | 'kind' | 'validatedAtMs' | 'dirty'>): number {
+  remainingMs(row: Pick<NodeRow, 'id' | 'parent' | 'kind' | 'validatedAtMs' | 'dirty'>): number {
     if (row.dirty || row.id === ROOT_NODE_ID) return this.#options.expireMs;
-    const byRow = this.#remaining(row.validatedAtMs, this.#options.expireMs);
+    const byRow = this.#remaining(row.validatedAtMs, this.#spanMs(row.parent, row.validatedAtMs));
     if (row.kind !== 'directory') return byRow;
     // The parent's listing shows that a directory exists, but nothing of its marker, which holds its mode and times.
     const markerSeenAtMs = this.#markersSeenAt.get(row.id) ?? 0;
@@ -88,15 +103,23 @@ export class Beliefs {
     this.#markersSeenAt.set(directory, askedAtMs);
   }
 
-  isListingFresh(directory: Pick<NodeRow, 'listedAtMs'>): boolean {
+  isListingFresh(directory: Pick<NodeRow, 'id' | 'listedAtMs'>): boolean {
     return this.listingRemainingMs(directory) > 0;
   }
 
   /** How much longer the directory's listing holds, ms. */
-  listingRemainingMs({ listedAtMs }: Pick<NodeRow, 'listedAtMs'>): number {
-    return this.#remaining(listedAtMs, this.#options.expireMs);
+  listingRemainingMs({ id, listedAtMs }: Pick<NodeRow, 'id' | 'listedAtMs'>): number {
+    return this.#remaining(listedAtMs, this.#spanMs(id, listedAtMs));
   }
 
+  /** A listing of several pages, begun at `startedAtMs`, has come so far, or to its end. */
+  noteListing(directory: NodeId, startedAtMs: number): void {
+    const tookMs = this.#clock.stampMs() - startedAtMs;
+    const believedMs = Math.min(BELIEVED_PER_LISTING * tookMs, REMOVAL_MEMORY_MS);
+    if (believedMs > this.#options.expireMs) this.#longListings.set(directory, { startedAtMs, believedMs });
+  }
+
+  /** Somebody reads the directory, or goes on to look at what it told. */
   noteWalk(directory: NodeId): void {
     this.#walkedAt.set(directory, this.#clock.stampMs());
   }
@@ -212,6 +235,12 @@ export class Beliefs {
     }
     heat.probes += 1;
     return heat.probes > PROBES_BEFORE_LIST;
+  }
+
+  /** How long is believed what was seen at `sinceMs` in a directory. */
+  #spanMs(directory: NodeId | undefined, sinceMs: number): number {
+    const long = directory === undefined ? undefined : this.#longListings.get(directory);
+    return sinceMs === long?.startedAtMs ? long.believedMs : this.#options.expireMs;
   }
 
   #remaining(sinceMs: number, spanMs: number): number {

@@ -55,6 +55,7 @@ export class Directories {
 
   async read(id: NodeId, offset: number, withEntries: boolean, take: Take): Promise<void> {
     const row = this.#tree.directory(id);
+    this.#context.beliefs.noteWalk(id);
     const noteGiven = withEntries ? this.#beginPiece(id, offset) : undefined;
     const progress = await this.#freshen(row, offset);
     if (!this.#giveDots(row, offset, take)) return;

@@ -168,6 +168,7 @@ export class Lister {
       isEmpty &&= parsed.names.length === 0 && parsed.marker === undefined && parsed.skipped === 0;
       const { added, replaced } = this.#apply(directory, parsed, startedAtMs);
       if (replaced > 0 || (added > 0 && !isFirst)) hasChanged = true;
+      if (pages > 1) beliefs.noteListing(directory, startedAtMs);
       job.page();
     }
     if (await this.#sweep(directory, startedAtMs)) hasChanged = true;

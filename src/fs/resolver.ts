@@ -155,7 +155,8 @@ export class Resolver {
   #withAttributes(row: NodeRow, remainingMs: number): Found | Promise<Found> {
     const parent = row.parent === undefined ? undefined : this.#context.index.nodes.get(row.parent);
     if (parent !== undefined && this.#lister.isBeingWalked(parent)) {
-      // Whoever walks the directory gets what the listing told, and the rest follows in the background.
+      // Whoever walks the directory gets what the listing told, and the rest follows in the background. A large one takes a while.
+      if (this.#context.beliefs.isKnownLarge(parent.id)) this.#context.beliefs.noteWalk(parent.id);
       this.#wantMetadata(row.id);
       return { row, remainingMs };
     }

@@ -137,40 +137,53 @@ describe('reading', { timeout: LIMIT_MS }, () => {
   });
 });
 
-test(
-  'a large directory that is walked after its listing has expired costs a LIST for each page',
-  async () => {
+describe('a directory of several pages', { timeout: LIMIT_MS }, () => {
+  const names = Array.from({ length: 1500 }, (_, index) => `file-${String(index).padStart(4, '0')}`);
+
+  async function startLarge(): Promise<TestServer> {
     const server = await startServer({ options: ['stat_cache_expire=2'] });
-    const names = Array.from({ length: 1500 }, (_, index) => `file-${String(index).padStart(4, '0')}`);
     for (let at = 0; at < names.length; at += 20) {
       await Promise.all(names.slice(at, at + 20).map((name) => server.bucket.put(name, 'x')));
     }
+    return server;
+  }
+
+  const lookAt = ({ dir }: TestServer, walked: readonly string[]) =>
+    syscalls(dir, walked.map((name) => `lstat ${name} size`).join('\n'));
+
+  test('costs a LIST for each page when it is walked after its listing has expired', async () => {
+    const server = await startLarge();
     expect(await readdir(server.dir)).toEqual(names);
     await sleep(2500);
     await server.bucket.put('file-0700', 'changed');
     await server.bucket.delete('file-0800');
-    const sizes = async () => {
-      server.resetRequests();
-      return syscalls(server.dir, names.map((name) => `lstat ${name} size`).join('\n'));
-    };
+    server.resetRequests();
     const expected = names.map((name) => (name === 'file-0700' ? '7' : name === 'file-0800' ? 'ENOENT' : '1'));
-    expect(await sizes()).toEqual(expected);
+    expect(await lookAt(server, names)).toEqual(expected);
     const { HEAD = 0, LIST = 0, ...others } = server.requests();
     expect(others).toEqual({});
     expect(HEAD).toBeLessThan(200);
     expect(LIST).toBeLessThan(20);
 
     await sleep(2500);
-    server.proxy.addFault({
-      effect: { type: 'status', status: 403, code: 'AccessDenied' },
-      operations: ['LIST'],
-    });
+    const effect = { type: 'status', status: 403, code: 'AccessDenied' } as const;
+    server.proxy.addFault({ effect, operations: ['LIST'] });
+    server.resetRequests();
     // Whether the missing name is a directory only a listing tells.
-    expect(await sizes()).toEqual(expected.map((size) => size.replace('ENOENT', 'EACCES')));
+    expect(await lookAt(server, names)).toEqual(expected.map((size) => size.replace('ENOENT', 'EACCES')));
     expect(server.requests().LIST).toBeLessThan(20);
-  },
-  LIMIT_MS,
-);
+  });
+
+  test('is believed for longer where its listing takes long, in whatever order it is walked', async () => {
+    const server = await startLarge();
+    server.proxy.addFault({ effect: { type: 'slow', latencyMs: 1000 }, operations: ['LIST', 'HEAD'] });
+    expect(await readdir(server.dir)).toEqual(names);
+    server.resetRequests();
+    // A second for each name would be too long.
+    expect(await lookAt(server, names.toReversed())).toEqual(names.map(() => '1'));
+    expect(server.requests().LIST ?? 0).toBe(0);
+  });
+});
 
 describe('changing', { timeout: LIMIT_MS }, () => {
   let server: TestServer;
