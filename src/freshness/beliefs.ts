@@ -222,11 +222,10 @@ export class Beliefs {
   }
 
   /**
-   * A single name of the directory has to be asked for. Returns true when a LIST of the directory should be made instead: enough names
-   * were asked for lately, and the directory is not known to need several pages.
+   * A single name of the directory has to be asked for. Returns true when a LIST of the directory should be made instead: lately more names were
+   * asked for than it has pages.
    */
   prefersListing(directory: NodeId): boolean {
-    if (this.isKnownLarge(directory)) return false;
     const nowMs = this.#clock.stampMs();
     const heat = this.#heat.get(directory);
     if (heat === undefined || nowMs - heat.sinceMs > this.#options.expireMs) {
@@ -234,7 +233,7 @@ export class Beliefs {
       return false;
     }
     heat.probes += 1;
-    return heat.probes > PROBES_BEFORE_LIST;
+    return heat.probes > Math.max(PROBES_BEFORE_LIST, this.#pages.get(directory) ?? 0);
   }
 
   /** How long is believed what was seen at `sinceMs` in a directory. */

@@ -29,6 +29,7 @@ export class Deletions {
   readonly #backlog: Backlog;
   readonly #slots = new Semaphore(MAX_PENDING);
   #lastAtMs = Number.NEGATIVE_INFINITY;
+  #lastParent: NodeId | undefined;
   #isBurst = false;
   /** The last one failed: whoever deletes next is told. */
   #isFailing = false;
@@ -41,6 +42,11 @@ export class Deletions {
   /** Many names are going at this moment. */
   get isBurst(): boolean {
     return this.#isBurst && this.#context.clock.monotonicMs() - this.#lastAtMs < BURST_END_MS;
+  }
+
+  /** And the last one in this directory. */
+  isEmptying(directory: NodeId): boolean {
+    return this.#lastParent === directory && this.isBurst;
   }
 
   /** Goes on with what an earlier run had begun. Before anybody looks: the names stay gone until it is done. */
@@ -59,6 +65,7 @@ export class Deletions {
   async delete(deleted: DeletedName): Promise<void> {
     const { mover, journal, clock } = this.#context;
     const { key, etag } = deleted;
+    this.#lastParent = deleted.parent;
     const pauseMs = clock.monotonicMs() - this.#lastAtMs;
     this.#isBurst = pauseMs < (this.#isBurst ? BURST_END_MS : BURST_GAP_MS);
     if (!this.#isBurst || this.#isFailing) {

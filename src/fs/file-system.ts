@@ -117,7 +117,15 @@ export class FileSystem implements Operations {
       // The next one to be deleted is looked up, too, and its metadata are for nobody.
       if (!deletions.isBurst) this.#completer.want(id);
     };
-    this.#resolver = new Resolver(context, this.#tree, this.#lister, this.#retirement, backlog, wantMetadata);
+    this.#resolver = new Resolver({
+      context,
+      tree: this.#tree,
+      lister: this.#lister,
+      retirement: this.#retirement,
+      backlog,
+      deletions,
+      wantMetadata,
+    });
     this.#completer = new Completer(context, this.#resolver, this.#lister);
     this.#contents = new Contents(context, this.#tree, this.#resolver, this.#openFiles);
     const parts = {

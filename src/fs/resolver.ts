@@ -9,6 +9,7 @@ import type { NodeFields, NodeRow } from '../index/contract.ts';
 import { isStoreError, type ObjectHead } from '../store/contract.ts';
 import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
+import type { Deletions } from './deletions.ts';
 import { FsError, isOutage, isRefusal, isSilence } from './errors.ts';
 import type { Lister } from './lister.ts';
 import { decodeAttributes } from './metadata.ts';
@@ -25,29 +26,35 @@ export interface Found {
   readonly remainingMs: number;
 }
 
+export interface ResolverParts {
+  readonly context: FsContext;
+  readonly tree: Tree;
+  readonly lister: Lister;
+  readonly retirement: Retirement;
+  readonly backlog: Backlog;
+  readonly deletions: Deletions;
+  /** Asks for the metadata of a file, in the background. */
+  readonly wantMetadata: (id: NodeId) => void;
+}
+
 export class Resolver {
   readonly #context: FsContext;
   readonly #tree: Tree;
   readonly #lister: Lister;
   readonly #retirement: Retirement;
   readonly #backlog: Backlog;
+  readonly #deletions: Deletions;
   readonly #asking = new SingleFlight<string, void>();
   readonly #completing = new SingleFlight<NodeId, NodeRow>();
   readonly #wantMetadata: (id: NodeId) => void;
 
-  constructor(
-    context: FsContext,
-    tree: Tree,
-    lister: Lister,
-    retirement: Retirement,
-    backlog: Backlog,
-    wantMetadata: (id: NodeId) => void,
-  ) {
+  constructor({ context, tree, lister, retirement, backlog, deletions, wantMetadata }: ResolverParts) {
     this.#context = context;
     this.#tree = tree;
     this.#lister = lister;
     this.#retirement = retirement;
     this.#backlog = backlog;
+    this.#deletions = deletions;
     this.#wantMetadata = wantMetadata;
   }
 
@@ -154,7 +161,7 @@ export class Resolver {
 
   #withAttributes(row: NodeRow, remainingMs: number): Found | Promise<Found> {
     const parent = row.parent === undefined ? undefined : this.#context.index.nodes.get(row.parent);
-    if (parent !== undefined && this.#lister.isBeingWalked(parent)) {
+    if (parent !== undefined && (this.#lister.isBeingWalked(parent) || this.#deletions.isEmptying(parent.id))) {
       // Whoever walks the directory gets what the listing told, and the rest follows in the background. A large one takes a while.
       if (this.#context.beliefs.isKnownLarge(parent.id)) this.#context.beliefs.noteWalk(parent.id);
       this.#wantMetadata(row.id);
@@ -207,14 +214,20 @@ export class Resolver {
   /** Lists the directory where that is the better question; false: it was not listed. */
   async #askForAll(directory: NodeRow, row: NodeRow | undefined): Promise<boolean> {
     const { beliefs } = this.#context;
-    if (row !== undefined && beliefs.isKnownLarge(directory.id)) return this.#vouchFor(directory, row);
+    const isLarge = beliefs.isKnownLarge(directory.id);
+    if (row !== undefined && isLarge) {
+      // `rm -r` goes in the order of inode numbers where there are more than 10,000 names (gnulib's fts).
+      if (this.#deletions.isEmptying(directory.id) && beliefs.prefersListing(directory.id))
+        this.#listBehind(directory.id);
+      return this.#vouchFor(directory, row);
+    }
     if (row === undefined && beliefs.isFilling(directory)) {
       await this.#lister.refresh(directory.id);
       return true;
     }
     // A directory that was listed before, and is small, answers all its missing names with one request.
     const wantsListing =
-      beliefs.prefersListing(directory.id) || (row === undefined && this.#isSmallAndListed(directory));
+      (!isLarge && beliefs.prefersListing(directory.id)) || (row === undefined && this.#isSmallAndListed(directory));
     return wantsListing && (await this.#lister.refreshIfSmall(directory.id));
   }
 
@@ -235,8 +248,12 @@ export class Resolver {
 
   /** Whoever makes many files asks for the name of each first, and should not wait for the bucket to say that it is missing. */
   #keepListed(directory: NodeRow): void {
-    if (!this.#context.beliefs.wantsListingSoon(directory)) return;
-    this.#lister.refresh(directory.id).catch((error: unknown) => {
+    if (this.#context.beliefs.wantsListingSoon(directory)) this.#listBehind(directory.id);
+  }
+
+  /** Nobody waits for it. */
+  #listBehind(directory: NodeId): void {
+    this.#lister.refresh(directory).catch((error: unknown) => {
       // Whoever asks next meets it, and is told.
       this.#context.log.debug({ error: String(error) }, 'a directory could not be listed ahead of time');
     });

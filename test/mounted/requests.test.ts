@@ -171,7 +171,25 @@ describe('a directory of several pages', { timeout: LIMIT_MS }, () => {
     server.resetRequests();
     // Whether the missing name is a directory only a listing tells.
     expect(await lookAt(server, names)).toEqual(expected.map((size) => size.replace('ENOENT', 'EACCES')));
-    expect(server.requests().LIST).toBeLessThan(20);
+    expect(server.requests().LIST).toBeLessThan(100);
+  });
+
+  test('is listed again when to empty it takes longer than that, in another order', async () => {
+    const server = await startLarge();
+    server.proxy.addFault({ effect: { type: 'slow', latencyMs: 20 } });
+    expect(await readdir(server.dir)).toEqual(names);
+    server.resetRequests();
+    await syscalls(
+      server.dir,
+      names
+        .toReversed()
+        .map((name) => `unlink ${name}\nsleep 2`)
+        .join('\n'),
+    );
+    await eventually(async () => expect(await server.bucket.keys()).toEqual([]), BURST_LIMIT_MS);
+    const { HEAD = 0, LIST = 0 } = server.requests();
+    expect(LIST).toBeGreaterThan(0);
+    expect(HEAD).toBeLessThan(200);
   });
 
   test('is believed for longer where its listing takes long, in whatever order it is walked', async () => {
