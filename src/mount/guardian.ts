@@ -40,10 +40,10 @@ export interface GuardedCommand {
 
 /**
  * What a worker keeps in memory is some tens of megabytes, and what it throws away is most of the rest: with a small young generation V8
- * collects that before it takes hundreds. The old one may double before it is looked through: by default V8 does so every few
+ * collects that before it takes hundreds. The old one may grow by half before it is looked through: by default V8 does so every few
  * megabytes, buffers outside of the heap included, which takes more time than reading from the network.
  */
-const HEAP_OPTIONS = ['--max-semi-space-size=4', '--max-old-space-size=512', '--heap-growing-percent=100'];
+const HEAP_OPTIONS = ['--max-semi-space-size=4', '--max-old-space-size=512', '--heap-growing-percent=50'];
 
 /** Program and argv (with argv[0]) of the guardian, or of the worker alone. Throws a MountError when the guardian was not built. */
 export function guardianCommand(command: GuardedCommand): { program: string; argv: string[] } {
