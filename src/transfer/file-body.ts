@@ -91,6 +91,8 @@ export class Bodies {
         const release = (isIdle: boolean) => {
           if (isIdle && memory !== undefined) this.#memory.give(memory);
           this.#parts.release(held[i]);
+          // A reader may want as much soon.
+          if (this.#parts.used === 0) this.#memory.clear();
         };
         return { body, release };
       });

@@ -15,7 +15,10 @@ export class PartMemory {
   /** At least so much, and less than twice as much. */
   take(sizeBytes: number): SharedArrayBuffer {
     const index = this.#free.findIndex(({ byteLength }) => byteLength >= sizeBytes && byteLength < 2 * sizeBytes);
-    if (index < 0) return new SharedArrayBuffer(sizeBytes);
+    if (index < 0) {
+      this.#drop(sizeBytes);
+      return new SharedArrayBuffer(sizeBytes);
+    }
     const [memory] = this.#free.splice(index, 1) as [SharedArrayBuffer];
     this.#freeBytes -= memory.byteLength;
     return memory;
@@ -26,6 +29,13 @@ export class PartMemory {
     if (this.#freeBytes + memory.byteLength > this.#limitBytes) return;
     this.#free.push(memory);
     this.#freeBytes += memory.byteLength;
+  }
+
+  /** Of other sizes, so that what is kept comes in the place of what is used, and not on top of it. */
+  #drop(sizeBytes: number): void {
+    let dropped = 0;
+    while (dropped < sizeBytes && this.#free.length > 0) dropped += this.#free.shift()?.byteLength ?? 0;
+    this.#freeBytes -= dropped;
   }
 
   clear(): void {
