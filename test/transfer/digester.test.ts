@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Digester } from '../../src/transfer/digester.ts';
-import { PartMemory } from '../../src/transfer/part-memory.ts';
 import { pattern } from '../cache/support.ts';
 
 const KIB = 1024;
@@ -55,27 +54,4 @@ test('a file that ends too early, and one that cannot be read, do not end the th
   await expect(unreadable).rejects.toMatchObject({ code: 'EISDIR' });
   await folder.close();
   expect(await digester.digest([{ fd: file.fd, offset: 0, lengthBytes: 0 }])).toEqual([md5(Buffer.alloc(0))]);
-});
-
-test('memory is used again where it fits, within the limit', () => {
-  const memory = new PartMemory(100);
-  const [small, large] = [memory.take(10), memory.take(60)];
-  memory.give(small);
-  memory.give(large);
-  expect(memory.take(4)).not.toBe(small);
-  expect(memory.take(8)).toBe(small);
-  expect(memory.take(61)).not.toBe(large);
-  expect(memory.take(41)).toBe(large);
-});
-
-test('memory beyond the limit is not kept', () => {
-  const memory = new PartMemory(100);
-  const [first, second] = [memory.take(60), memory.take(60)];
-  memory.give(first);
-  memory.give(second);
-  expect(memory.take(60)).toBe(first);
-  expect(memory.take(60)).not.toBe(second);
-  memory.give(first);
-  memory.clear();
-  expect(memory.take(60)).not.toBe(first);
 });

@@ -29,10 +29,14 @@ test('what no size fits gives way to what is used', () => {
   expect(taken).not.toContain(young);
 });
 
-test('no more is kept than the limit', () => {
-  const memory = new PartMemory(15);
-  const [first, second] = [memory.take(10), memory.take(10)];
+test('no more is kept than the limit, and nothing when it is cleared', () => {
+  const memory = new PartMemory(100);
+  const [first, second] = [memory.take(60), memory.take(60)];
   memory.give(first);
   memory.give(second);
-  expect([memory.take(10), memory.take(10)]).not.toContain(second);
+  expect(memory.take(60)).toBe(first);
+  expect(memory.take(60)).not.toBe(second);
+  memory.give(first);
+  memory.clear();
+  expect(memory.take(60)).not.toBe(first);
 });
