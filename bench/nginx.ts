@@ -1,4 +1,4 @@
-/** An nginx that serves one directory, as Debian sets it up, and wrk that asks it. */
+/** An nginx that serves one directory, and wrk that asks it: a core for each. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
@@ -46,7 +46,7 @@ function configuration(root: string, directory: string, port: number): string {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
   return `${process.getuid?.() === 0 ? 'user root;' : ''}
 daemon off;
-worker_processes auto;
+worker_processes 1;
 pid ${directory}/nginx.pid;
 error_log stderr;
 events { worker_connections 1024; }

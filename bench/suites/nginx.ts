@@ -16,7 +16,7 @@ const filesOf = ({ quick }: Sizes) => (quick ? 50 : 500);
 export const suite: Suite = {
   name: 'nginx',
   title: (sizes) =>
-    `nginx (sendfile, a worker for each core) serves ${filesOf(sizes)} hot files of ${IMAGE_BYTES / 1024} KB to wrk, ` +
+    `nginx (sendfile, one worker) serves ${filesOf(sizes)} hot files of ${IMAGE_BYTES / 1024} KB to wrk, ` +
     `${CONNECTIONS} keep-alive connections`,
   defaultRounds: 5,
   minutes: 5,

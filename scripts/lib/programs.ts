@@ -71,8 +71,14 @@ function ending(child: ChildProcess, signal: AbortSignal): Promise<number | stri
 
 /** A program that runs beside this one until it is stopped, or this one dies. A Ctrl-C at the terminal does not reach it. */
 export class Background {
+  static readonly #running = new Set<Background>();
+  static {
+    process.once('exit', () => {
+      for (const one of Background.#running) one.#killGroup();
+    });
+  }
+
   readonly #child: ChildProcess;
-  readonly #onExit = () => this.#killGroup();
   #output = '';
 
   constructor(program: string, args: readonly string[], env: NodeJS.ProcessEnv) {
@@ -89,7 +95,7 @@ export class Background {
     this.#child.on('error', (error) => {
       this.#output += error.message;
     });
-    process.once('exit', this.#onExit);
+    Background.#running.add(this);
   }
 
   get pid(): number | undefined {
@@ -129,7 +135,7 @@ export class Background {
       await Promise.race([ended, sleep(waitMs, undefined, { ref: false })]);
     }
     this.#killGroup();
-    process.off('exit', this.#onExit);
+    Background.#running.delete(this);
   }
 
   /** It leads a process group, as it is detached. */
