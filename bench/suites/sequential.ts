@@ -67,8 +67,9 @@ async function measureReads(bench: Bench, target: Target): Promise<void> {
   const mounted = await lab.mount(target, data);
   await haveMemory(bench);
   if (target.name === LOCAL) {
-    // What was just written lies in larger pieces of memory, and is faster to copy, than what was read from the disk, as on a server that has run for a while.
-    await sequential(bench, 'forget', mounted);
+    // What was just written lies in larger pieces of memory, and is faster to copy, than what was read from the disk, as it is on a server that has
+    // run for a while.
+    await sequential(bench, 'forget', join(mounted.root, OBJECT));
     await read(bench, mounted);
   } else {
     const cold = await read(bench, mounted);
@@ -82,7 +83,7 @@ async function measureReads(bench: Bench, target: Target): Promise<void> {
 }
 
 async function measureWrite(bench: Bench, target: Target): Promise<void> {
-  const { lab, sizeBytes, recorder, signal } = bench;
+  const { lab, sizeBytes, recorder } = bench;
   const bucket = `written-${target.name.replaceAll(/\W/g, '-').toLowerCase()}-${performance.now().toFixed(0)}`;
   const add = (name: string, elapsedMs: number) => recorder.add(rate(name), target.name, sizeBytes / 1000 / elapsedMs);
   if (target === BARE_SDK) {
@@ -94,11 +95,7 @@ async function measureWrite(bench: Bench, target: Target): Promise<void> {
   const mounted = await lab.mount(target, lab.dataSet());
   const path = join(mounted.root, WRITTEN);
   await haveMemory(bench);
-  const { stdout } = await run(await lab.program('sequential'), ['write', path, String(sizeBytes)], {
-    limitMs: LIMIT_MS,
-    signal,
-  });
-  const [writeMs = Number.NaN, closeMs = Number.NaN] = stdout.split(' ').map((us) => Number(us) / 1000);
+  const [writeMs = Number.NaN, closeMs = Number.NaN] = await sequential(bench, 'write', path, String(sizeBytes));
   add('write, calls', writeMs);
   // Where close() returns before the object is stored, there is nothing to compare.
   if (target.name !== LOCAL && target.writeBackMs === 0) add('write, until stored', closeMs);
@@ -112,14 +109,13 @@ async function haveMemory({ lab, sizeBytes, signal }: Bench): Promise<void> {
   await run(await lab.program('take-memory'), [String(mib)], { limitMs: LIMIT_MS, signal });
 }
 
-async function read(bench: Bench, mounted: MountedTarget): Promise<{ firstMs: number; elapsedMs: number }> {
-  const [firstMs = Number.NaN, elapsedMs = Number.NaN] = await sequential(bench, 'read', mounted);
+async function read(bench: Bench, { root }: MountedTarget): Promise<{ firstMs: number; elapsedMs: number }> {
+  const [firstMs = Number.NaN, elapsedMs = Number.NaN] = await sequential(bench, 'read', join(root, OBJECT));
   return { firstMs, elapsedMs };
 }
 
 /** What the program prints, in ms. */
-async function sequential({ lab, signal }: Bench, act: string, { root }: MountedTarget): Promise<number[]> {
-  const args = [act, join(root, OBJECT)];
+async function sequential({ lab, signal }: Bench, ...args: readonly string[]): Promise<number[]> {
   const { stdout } = await run(await lab.program('sequential'), args, { limitMs: LIMIT_MS, signal });
   return stdout.split(' ').map((us) => Number(us) / 1000);
 }

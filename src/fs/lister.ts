@@ -3,17 +3,14 @@
 import { type NodeId, ROOT_NODE_ID } from '../base/ids.ts';
 import { SingleFlight } from '../base/locks.ts';
 import type { ListedName, NodeRow, Sweep } from '../index/contract.ts';
-import type { ListedObject } from '../store/contract.ts';
+import { type ListedObject, PAGE_ENTRIES } from '../store/contract.ts';
 import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
-import { FsError } from './errors.ts';
+import { FsError, isRefusal } from './errors.ts';
 import type { HiddenHere, HiddenKeys } from './hidden-keys.ts';
 import { type ParsedPage, parseListing } from './names.ts';
 import type { Retirement } from './retirement.ts';
 import type { Tree } from './tree.ts';
-
-/** What S3 gives with one answer. */
-const PAGE_ENTRIES = 1000;
 
 export interface ListingProgress {
   /** Resolves when one more page is in the index, or the listing ended; rejects with the listing. */
@@ -74,10 +71,15 @@ export class Lister {
 
   /**
    * Has one page of the listing, from behind `after` on, vouch for those of its names that are known, of which `name` should be one; or waits for
-   * the page that is asked for already. It tells nothing of names that it does not have.
+   * the page that is asked for already. It tells nothing of names that it does not have, and a store that refuses it vouches for none.
    */
   vouch(directory: NodeId, after: string, name: string): Promise<void> {
-    return this.#vouching.run(directory, () => this.#vouch(directory, after, name));
+    return this.#vouching.run(directory, () =>
+      this.#vouch(directory, after, name).catch((error: unknown) => {
+        if (!isRefusal(error)) throw error;
+        this.#context.beliefs.noteUselessPage(directory);
+      }),
+    );
   }
 
   /** Starts a listing (or joins it) whose pages can be read as they arrive. */

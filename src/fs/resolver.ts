@@ -10,7 +10,7 @@ import { isStoreError, type ObjectHead } from '../store/contract.ts';
 import type { Backlog } from './backlog.ts';
 import type { FsContext } from './context.ts';
 import type { Deletions } from './deletions.ts';
-import { FsError, isOutage, isRefusal, isSilence } from './errors.ts';
+import { FsError, isOutage, isSilence } from './errors.ts';
 import type { Lister } from './lister.ts';
 import { decodeAttributes } from './metadata.ts';
 import { NOTHING_KNOWN } from './new-node.ts';
@@ -227,7 +227,7 @@ export class Resolver {
     }
     // A directory that was listed before, and is small, answers all its missing names with one request.
     const wantsListing =
-      (!isLarge && beliefs.prefersListing(directory.id)) || (row === undefined && this.#isSmallAndListed(directory));
+      !isLarge && (beliefs.prefersListing(directory.id) || (row === undefined && directory.listedAtMs > 0));
     return wantsListing && (await this.#lister.refreshIfSmall(directory.id));
   }
 
@@ -236,12 +236,7 @@ export class Resolver {
     const { beliefs, index } = this.#context;
     const after = beliefs.noteStep(id, name);
     if (after === undefined) return false;
-    try {
-      await this.#lister.vouch(id, after, name);
-    } catch (error) {
-      if (!isRefusal(error)) throw error;
-      beliefs.noteUselessPage(id);
-    }
+    await this.#lister.vouch(id, after, name);
     const current = index.nodes.child(id, name);
     return current === undefined || beliefs.remainingMs(current) > 0;
   }
@@ -257,10 +252,6 @@ export class Resolver {
       // Whoever asks next meets it, and is told.
       this.#context.log.debug({ error: String(error) }, 'a directory could not be listed ahead of time');
     });
-  }
-
-  #isSmallAndListed(directory: NodeRow): boolean {
-    return directory.listedAtMs > 0 && !this.#context.beliefs.isKnownLarge(directory.id);
   }
 
   /**

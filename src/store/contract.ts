@@ -47,6 +47,9 @@ export interface ListPage {
   readonly prefixes: readonly string[];
 }
 
+/** The most that S3 names in one answer to a LIST, or takes in one batch of deletes. */
+export const PAGE_ENTRIES = 1000;
+
 export interface ListRequest {
   readonly prefix: string;
   /** '/' to stop at directories; absent for everything below the prefix. */

@@ -15,6 +15,7 @@ import {
   type ObjectAttributes,
   type ObjectHead,
   type ObjectStore,
+  PAGE_ENTRIES,
   type PartResult,
   type PutRequest,
   type PutResult,
@@ -33,7 +34,6 @@ interface PendingUpload {
   readonly parts: Map<number, { readonly etag: string; readonly bytes: Buffer }>;
 }
 
-const PAGE_ENTRIES = 1000;
 const CHUNK_BYTES = 64 * 1024;
 const MIN_PART_BYTES = 5 * 2 ** 20;
 const MAX_PARTS = 10_000;

@@ -5,7 +5,14 @@ import {
   ListObjectsV2Command,
   type ListObjectsV2CommandOutput,
 } from '@aws-sdk/client-s3';
-import { isStoreError, type ListedObject, type ListPage, type ListRequest, StoreError } from './contract.ts';
+import {
+  isStoreError,
+  type ListedObject,
+  type ListPage,
+  type ListRequest,
+  PAGE_ENTRIES,
+  StoreError,
+} from './contract.ts';
 import type { S3Connection } from './s3-connection.ts';
 import type { SharedFields } from './s3-fields.ts';
 import { isSize, toEtag, toMs } from './s3-headers.ts';
@@ -19,8 +26,6 @@ export interface ListContext {
 }
 
 type ListAnswer = ListObjectsV2CommandOutput | ListObjectsCommandOutput;
-
-const PAGE_ENTRIES = 1000;
 
 export class ObjectListing implements AsyncIterableIterator<ListPage> {
   readonly #context: ListContext;

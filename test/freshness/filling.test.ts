@@ -1,10 +1,10 @@
 /** Directories in which many names are made are listed as a whole, and ahead of time. */
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { NodeId } from '../../src/base/ids.ts';
-import { Beliefs } from '../../src/freshness/beliefs.ts';
+import type { Beliefs } from '../../src/freshness/beliefs.ts';
+import { beliefsAt, NEGATIVE_MS } from './support.ts';
 
 const DIRECTORY = 7 as NodeId;
-const NEGATIVE_MS = 1000;
 
 let nowMs: number;
 let beliefs: Beliefs;
@@ -16,8 +16,7 @@ const listed = (listedAtMs: number) => ({ id: DIRECTORY, listedAtMs });
 
 beforeEach(() => {
   nowMs = 1_000_000;
-  const clock = { nowMs: () => nowMs, monotonicMs: () => nowMs, stampMs: () => nowMs };
-  beliefs = new Beliefs(clock, { expireMs: 10_000, negativeMs: NEGATIVE_MS, maxNames: 10 });
+  beliefs = beliefsAt(() => nowMs);
 });
 
 describe('a directory is filling', () => {

@@ -1,10 +1,10 @@
 /** Directories whose listing takes longer than what it tells would hold. */
 import { beforeEach, expect, test } from 'vitest';
 import type { NodeId } from '../../src/base/ids.ts';
-import { Beliefs } from '../../src/freshness/beliefs.ts';
+import type { Beliefs } from '../../src/freshness/beliefs.ts';
+import { beliefsAt, EXPIRE_MS } from './support.ts';
 
 const DIRECTORY = 7 as NodeId;
-const EXPIRE_MS = 10_000;
 const STARTED_MS = 1_000_000;
 
 let nowMs: number;
@@ -21,8 +21,7 @@ function listUntil(endMs: number): void {
 
 beforeEach(() => {
   nowMs = STARTED_MS;
-  const clock = { nowMs: () => nowMs, monotonicMs: () => nowMs, stampMs: () => nowMs };
-  beliefs = new Beliefs(clock, { expireMs: EXPIRE_MS, negativeMs: 1000, maxNames: 10 });
+  beliefs = beliefsAt(() => nowMs);
 });
 
 test('what it told is believed as long as it runs, and twice as long again', () => {

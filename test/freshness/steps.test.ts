@@ -1,10 +1,10 @@
 /** Names of a large directory that are asked for in order. */
 import { beforeEach, expect, test } from 'vitest';
 import type { NodeId } from '../../src/base/ids.ts';
-import { Beliefs } from '../../src/freshness/beliefs.ts';
+import type { Beliefs } from '../../src/freshness/beliefs.ts';
+import { beliefsAt, EXPIRE_MS } from './support.ts';
 
 const DIRECTORY = 7 as NodeId;
-const EXPIRE_MS = 10_000;
 
 let nowMs: number;
 let beliefs: Beliefs;
@@ -13,8 +13,7 @@ const ask = (names: string) => [...names].map((name) => beliefs.noteStep(DIRECTO
 
 beforeEach(() => {
   nowMs = 1_000_000;
-  const clock = { nowMs: () => nowMs, monotonicMs: () => nowMs, stampMs: () => nowMs };
-  beliefs = new Beliefs(clock, { expireMs: EXPIRE_MS, negativeMs: 1000, maxNames: 10 });
+  beliefs = beliefsAt(() => nowMs);
 });
 
 test('after some of them a page of the listing is better, from behind the last one', () => {

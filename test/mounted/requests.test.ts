@@ -39,6 +39,11 @@ async function requestsOf(server: TestServer, action: () => Promise<unknown>): P
   return server.requests();
 }
 
+/** Some at a time. */
+async function putAll(names: readonly string[], put: (name: string) => Promise<unknown>): Promise<void> {
+  for (let at = 0; at < names.length; at += 20) await Promise.all(names.slice(at, at + 20).map(put));
+}
+
 function total(requests: Requests): number {
   return Object.values(requests).reduce((sum, count) => sum + count, 0);
 }
@@ -81,11 +86,7 @@ describe('reading', { timeout: LIMIT_MS }, () => {
   test('a listing of 1000 files is one LIST, and nobody waits for their metadata', async () => {
     const server = await startServer();
     const names = Array.from({ length: 1000 }, (_, index) => `file-${index}`);
-    for (let at = 0; at < names.length; at += 20) {
-      await Promise.all(
-        names.slice(at, at + 20).map((name) => server.bucket.put(name, 'x', { metadata: { mode: '33152' } })),
-      );
-    }
+    await putAll(names, (name) => server.bucket.put(name, 'x', { metadata: { mode: '33152' } }));
     server.resetRequests();
     expect(await readdir(server.dir)).toHaveLength(1000);
     expect(server.requests()).toEqual({ LIST: 1 });
@@ -142,9 +143,7 @@ describe('a directory of several pages', { timeout: LIMIT_MS }, () => {
 
   async function startLarge(): Promise<TestServer> {
     const server = await startServer({ options: ['stat_cache_expire=2'] });
-    for (let at = 0; at < names.length; at += 20) {
-      await Promise.all(names.slice(at, at + 20).map((name) => server.bucket.put(name, 'x')));
-    }
+    await putAll(names, (name) => server.bucket.put(name, 'x'));
     return server;
   }
 
@@ -232,11 +231,8 @@ describe('changing', { timeout: LIMIT_MS }, () => {
 
   test('in a directory of more than a page: one question for the missing name, and one PUT', async () => {
     const server = await startServer();
-    const numbers = Array.from({ length: 1100 }, (_, i) => i).values();
-    const putSome = async () => {
-      for (const number of numbers) await server.bucket.put(`d/${number}`, '');
-    };
-    await Promise.all(Array.from({ length: 20 }, putSome));
+    const names = Array.from({ length: 1100 }, (_, index) => `d/${index}`);
+    await putAll(names, (name) => server.bucket.put(name, ''));
     await readdir(server.path('d'));
     await sleep(NEGATIVE_MS);
     expect(await requestsOf(server, () => writeFile(server.path('d/new'), 'x'))).toEqual({ LIST: 1, PUT: 1 });

@@ -3,9 +3,20 @@ import { PartMemory } from '../../src/transfer/part-memory.ts';
 
 test('what was given back is taken again', () => {
   const memory = new PartMemory(100);
-  const first = memory.take(10);
-  memory.give(first);
-  expect(memory.take(8)).toBe(first);
+  const [small, large] = [memory.take(10), memory.take(60)];
+  memory.give(small);
+  memory.give(large);
+  expect(memory.take(8)).toBe(small);
+  expect(memory.take(41)).toBe(large);
+});
+
+test('but not where it is too small, or much too large', () => {
+  for (const sizeBytes of [4, 11]) {
+    const memory = new PartMemory(100);
+    const small = memory.take(10);
+    memory.give(small);
+    expect(memory.take(sizeBytes)).not.toBe(small);
+  }
 });
 
 test('what is much larger than what is wanted stays for others', () => {
