@@ -44,6 +44,8 @@ function normalise(argv: readonly string[]): string[] {
   const words = argv.flatMap((word) => (/^-o./.test(word) ? ['-o', word.slice(2)] : [word]));
   const takesValue = (word: string | undefined) => word === '-o' || word === '--option' || word === '--url';
   const plain = words.filter((word, index) => !word.startsWith('-') && !takesValue(words[index - 1]));
+  // The path '' is the current directory to node: `tsfs umount "$UNSET"` would unmount what nobody named.
+  if (plain.includes('')) throw new MountError("An argument is '': a variable that is not set?", EXIT.usage);
   const [first] = plain;
   if (first !== undefined && COMMANDS.includes(first)) return words;
   if (words.some((word) => ASKS.includes(word))) return words;

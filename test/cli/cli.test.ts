@@ -1,6 +1,7 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runCli } from '../../src/cli/cli.ts';
@@ -41,6 +42,8 @@ describe('wrong usage is one sentence and exit status 2', () => {
     [['help', 'frobnicate'], 'There is no command frobnicate; see tsfs --help.'],
     [['status', '--jsn'], 'There is no argument --jsn; see tsfs --help.'],
     [['status', '/a', '/b'], 'There is no argument /b; see tsfs --help.'],
+    [['umount', ''], "An argument is '': a variable that is not set?"],
+    [['photos', '', '-f'], "An argument is '': a variable that is not set?"],
     [['umount'], 'umount takes a mount point: tsfs umount DIR.'],
     [['mount', 'photos'], 'A mount takes a bucket and a directory: tsfs mount BUCKET[:/PREFIX] DIR.'],
     [['photos', '/a', '/b'], 'A mount takes a bucket and a directory: tsfs mount BUCKET[:/PREFIX] DIR.'],
@@ -56,7 +59,9 @@ describe('wrong usage is one sentence and exit status 2', () => {
   it('whatever the words', async () => {
     const word = fc.oneof(fc.string(), fc.constantFrom('-o', '--', '-f', 'help', 'status', 'rw,ro', '--json', '-x'));
     const asks = /^(--?(h|help|V|version)|help|mount|umount|unmount)(=.*)?$/;
-    const argvs = fc.array(word, { maxLength: 3 }).filter((argv) => !argv.some((each) => asks.test(each)));
+    // Nor may a word like "." name a directory: with -f, this process would become its daemon.
+    const isExcluded = (each: string) => asks.test(each) || (each !== '' && existsSync(resolve(each)));
+    const argvs = fc.array(word, { maxLength: 3 }).filter((argv) => !argv.some(isExcluded));
     await fc.assert(
       fc.asyncProperty(argvs, async (argv) => {
         const { exitCode, notes } = await run(...argv);
