@@ -31,6 +31,8 @@ export interface Machine {
   readonly localFileSystem: string;
   /** Of the minute before the run. */
   readonly loadAverageAtStart: number;
+  /** How long an idle CPU of a virtual machine looks for work before it halts, and has to be woken by its host; undefined elsewhere. */
+  readonly guestHaltPollNs: number | undefined;
 }
 
 export interface Result {
@@ -71,6 +73,7 @@ function toResultCell({ better }: Measure, cell: Cell, cells: Row['cells']): Res
 export async function describeMachine(scratch: string): Promise<Machine> {
   const { stdout } = await run('stat', ['-f', '-c', '%T', scratch]);
   const osRelease = await readFile('/etc/os-release', 'utf8').catch(() => '');
+  const haltPoll = await readFile('/sys/module/haltpoll/parameters/guest_halt_poll_ns', 'utf8').catch(() => undefined);
   return {
     cpu: cpus()[0]?.model,
     cpus: cpus().length,
@@ -79,6 +82,7 @@ export async function describeMachine(scratch: string): Promise<Machine> {
     system: /^PRETTY_NAME="(.*)"$/m.exec(osRelease)?.[1],
     localFileSystem: stdout.trim(),
     loadAverageAtStart: Number(loadavg()[0]?.toFixed(2)),
+    guestHaltPollNs: haltPoll === undefined ? undefined : Number(haltPoll),
   };
 }
 

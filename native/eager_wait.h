@@ -8,39 +8,67 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <string>
+#include <utility>
 
-// Whether the machine has time that nobody wants.
-class IdleTime {
+// Whether there is CPU time that nobody wants, as the system tells. Made on the thread that it is about.
+class SpareTime {
  public:
-  IdleTime() : fd_(open("/proc/stat", O_RDONLY | O_CLOEXEC)) {}
-  ~IdleTime() {
-    if (fd_ >= 0) close(fd_);
+  SpareTime() : system_(open("/proc/stat", O_RDONLY | O_CLOEXEC)), thread_(open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC)) {}
+  ~SpareTime() {
+    if (system_ >= 0) close(system_);
+    if (thread_ >= 0) close(thread_);
   }
-  IdleTime(const IdleTime&) = delete;
-  IdleTime& operator=(const IdleTime&) = delete;
+  SpareTime(const SpareTime&) = delete;
+  SpareTime& operator=(const SpareTime&) = delete;
 
-  // Of all CPUs together since the last call, in ticks of 10 ms; 0 where the system does not tell.
-  uint64_t ticks() {
-    char text[256] = {};
-    unsigned long long idle = 0;
-    unsigned long long io = 0;
-    if (fd_ < 0 || pread(fd_, text, sizeof text - 1, 0) <= 0) return 0;
-    // user, nice, system, idle, waiting for a disk.
-    if (sscanf(text, "cpu %*u %*u %*u %llu %llu", &idle, &io) != 2) return 0;
-    const uint64_t before = total_;
-    total_ = idle + io;
-    return total_ > before ? total_ - before : 0;
+  // Since the last call, `elapsedNs` ago. False where the system does not tell.
+  bool isThere(uint64_t elapsedNs) {
+    const uint64_t idle = since(idleTicks(), idleBefore_);
+    const uint64_t delay = since(delayNs(), delayBefore_);
+    return idle > 0 && delay < elapsedNs / kDelayPart;
   }
 
  private:
-  const int fd_;
-  uint64_t total_ = 0;
+  // A thread that looks all the time and waits for its CPU for longer than this part of it keeps others from theirs.
+  static constexpr uint64_t kDelayPart = 10;
+
+  static uint64_t since(uint64_t now, uint64_t& before) {
+    const uint64_t earlier = std::exchange(before, now);
+    return now > earlier ? now - earlier : 0;
+  }
+
+  // Of all CPUs together, in units of 10 ms.
+  uint64_t idleTicks() const {
+    unsigned long long idle = 0;
+    unsigned long long io = 0;
+    const std::string text = read(system_);
+    // user, nice, system, idle, waiting for a disk.
+    return sscanf(text.c_str(), "cpu %*u %*u %*u %llu %llu", &idle, &io) == 2 ? idle + io : 0;
+  }
+
+  // For which this thread could have run and others did.
+  uint64_t delayNs() const {
+    unsigned long long delay = 0;
+    return sscanf(read(thread_).c_str(), "%*u %llu", &delay) == 1 ? delay : 0;
+  }
+
+  static std::string read(int fd) {
+    char text[256];
+    const ssize_t size = fd < 0 ? 0 : pread(fd, text, sizeof text, 0);
+    return std::string(text, size < 0 ? 0 : static_cast<size_t>(size));
+  }
+
+  const int system_;
+  const int thread_;
+  uint64_t idleBefore_ = 0;
+  uint64_t delayBefore_ = 0;
 };
 
 // To be woken on another CPU, out of its idle state, takes several times as long as to answer a request from the hot table: in a virtual
 // machine a cycle of OPEN and RELEASE took 80 µs with it and 35 µs without. So after a request that was answered at once the reader looks for
 // the next one as long as a busy client leaves it waiting. Only while that pays, as nearly every wait ends in time; and only in time that
-// the CPUs would be idle for.
+// nobody else wants: while one client is served so, two CPUs still are idle for a tenth, and nobody waits for them.
 class EagerWait {
  public:
   void noteAnswered(bool isAtOnce) { isAfterHot_ = isAtOnce; }
@@ -74,8 +102,7 @@ class EagerWait {
   static constexpr int kMissCost = 4;
   static constexpr int kEagerScore = 8;
   static constexpr int kMaxScore = 16;
-  static constexpr uint64_t kCheckEveryNs = 100'000'000;
-  static constexpr uint64_t kIdleTicks = 2;
+  static constexpr uint64_t kCheckEveryNs = 250'000'000;
   static constexpr uint64_t kRestNs = 1'000'000'000;
 
   static uint64_t nowNs() {
@@ -83,11 +110,15 @@ class EagerWait {
   }
 
   void check(uint64_t now) {
-    if (idle_.ticks() < kIdleTicks) restUntilNs_ = now + kRestNs;
+    if (now < restUntilNs_) return;
+    const bool isSpare = spare_.isThere(now - checkedNs_);
+    // Time of which the reader rested for a part tells nothing.
+    const bool isTold = checkedNs_ >= restUntilNs_;
     checkedNs_ = now;
+    if (isTold && !isSpare) restUntilNs_ = now + kRestNs;
   }
 
-  IdleTime idle_;
+  SpareTime spare_;
   uint64_t startNs_ = 0;
   uint64_t restUntilNs_ = 0;
   uint64_t checkedNs_ = 0;
