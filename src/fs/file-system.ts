@@ -1,5 +1,4 @@
 /** The operations that a kernel driver calls, put together from their families. */
-import { constants } from 'node:fs';
 import type { NodeId } from '../base/ids.ts';
 import { KeyedLock, SharedLock } from '../base/locks.ts';
 import type { NodeKind, NodeRow } from '../index/contract.ts';
@@ -36,10 +35,10 @@ import { HiddenKeys } from './hidden-keys.ts';
 import { HotFiles } from './hot-files.ts';
 import { Lister } from './lister.ts';
 import { Markers } from './markers.ts';
-import { MAX_NAME_BYTES } from './names.ts';
 import { Namespace } from './namespace.ts';
 import { NextFiles } from './next-files.ts';
-import { type OpenFile, OpenFiles } from './open-files.ts';
+import { OpenFiles } from './open-files.ts';
+import { changes, Opens, writes } from './opens.ts';
 import { ReadOnlyView } from './read-only-view.ts';
 import { reclaimStrays } from './reclaim.ts';
 import { Renames } from './renames.ts';
@@ -48,26 +47,14 @@ import { Replies } from './replies.ts';
 import { resumable } from './resent.ts';
 import { Resolver } from './resolver.ts';
 import { Retirement } from './retirement.ts';
+import { Space } from './space.ts';
 import { S_IFMT, S_IFREG, Tree } from './tree.ts';
-
-const { O_ACCMODE = 3, O_RDONLY, O_TRUNC, O_EXCL } = constants as typeof constants & { O_ACCMODE?: number };
-
-const STATFS_BLOCK_BYTES = 4096;
-const STATFS_FILES = 1_000_000_000;
-
-const FALLOC_FL_KEEP_SIZE = 1;
-const FALLOC_FL_PUNCH_HOLE = 2;
-const FALLOC_FL_ZERO_RANGE = 16;
-const ZERO_BYTES = 1024 * 1024;
 
 /** Others (`security.*`, `system.*`) are asked for by the kernel and by `ls` all the time, and are never stored. */
 const STORED_XATTRS = ['user.', 'trusted.'];
 
 /** `yes` when a mount begins: the one before ended by a crash. */
 const IN_USE_FACT = 'fs.inUse';
-
-const SEEK_DATA = 3;
-const SEEK_HOLE = 4;
 
 export interface FsStatus {
   readonly openFiles: number;
@@ -96,8 +83,9 @@ export class FileSystem implements Operations {
   readonly #renames: Renames;
   readonly #attributes: AttributeChanges;
   readonly #directories: Directories;
-  readonly #nextFiles: NextFiles;
   readonly #hotFiles: HotFiles;
+  readonly #opens: Opens;
+  readonly #space: Space;
   readonly #hiddenKeys: HiddenKeys;
   readonly #replies: Replies;
 
@@ -148,7 +136,15 @@ export class FileSystem implements Operations {
     this.#namespace = new Namespace(parts);
     this.#renames = new Renames(parts);
     this.#attributes = new AttributeChanges({ ...parts, committer: this.#committer });
-    this.#nextFiles = new NextFiles(context, this.#resolver, this.#contents);
+    this.#opens = new Opens({
+      ...parts,
+      attributes: this.#attributes,
+      committer: this.#committer,
+      namespace: this.#namespace,
+      hotFiles: this.#hotFiles,
+      nextFiles: new NextFiles(context, this.#resolver, this.#contents),
+    });
+    this.#space = new Space(parts);
     this.#directories = new Directories({
       context,
       tree: this.#tree,
@@ -173,7 +169,7 @@ export class FileSystem implements Operations {
     if (inherited === undefined) return;
     this.#retirement.inherit(this.#context.index.nodes.lastId());
     this.#renewal.inherit();
-    for (const record of inherited) await this.#reopen(record);
+    for (const record of inherited) await this.#opens.reopen(record);
   }
 
   /** What the bucket is still owed: for the composition root, which drains and closes. */
@@ -292,12 +288,8 @@ export class FileSystem implements Operations {
     this.#checkWritable();
     const type = mode & S_IFMT;
     if (type !== S_IFREG && type !== 0) throw new FsError('EPERM');
-    const make = async () => (await this.#namespace.createFile(parent, name, mode, caller)).id;
-    const id = await resumable(caller, 'EEXIST', make, async () => (await this.#existing(parent, name, 'file')).node);
-    await this.#openFiles.use(id, async (file) => {
-      await this.#stageNew(file, false);
-      await this.#committer.commit(id);
-    });
+    const id = await this.#makeFile(caller, parent, name, mode);
+    await this.#opens.commitNew(id);
     return this.#replies.fresh(this.#tree.row(id));
   }
 
@@ -326,47 +318,17 @@ export class FileSystem implements Operations {
   }
 
   async open(_caller: Caller, id: NodeId, flags: number, killPrivileges: boolean): Promise<OpenReply> {
-    const writes = (flags & O_ACCMODE) !== O_RDONLY;
-    if (writes || (flags & O_TRUNC) !== 0) this.#checkWritable();
-    const row = await this.#currentVersion(id, !writes);
+    if (changes(flags)) this.#checkWritable();
+    const row = await this.#currentVersion(id, !writes(flags));
     if (row.kind !== 'file') throw new FsError('ELOOP');
-    if (!writes) this.#nextFiles.noteOpen(row);
-    const file = await this.#openFiles.open(id, flags & O_ACCMODE);
-    try {
-      if ((flags & O_TRUNC) !== 0) await this.#attributes.truncate(id, 0);
-      if (killPrivileges) this.#contents.dropPrivileges(id);
-      const reply = await this.#openReply(file);
-      if (!writes && reply.backingFd === undefined && !this.#contents.mayBeLent(row)) this.#hotFiles.offer(id);
-      return reply;
-    } catch (error) {
-      this.#openFiles.release(file.id, writes);
-      throw error;
-    }
+    return this.#opens.open(row, flags, killPrivileges);
   }
 
   async create(caller: Caller, parent: NodeId, name: string, mode: number, flags: number) {
     this.#checkWritable();
-    const make = async () => (await this.#namespace.createFile(parent, name, mode, caller)).id;
-    const id = await resumable(caller, 'EEXIST', make, async () => (await this.#existing(parent, name, 'file')).node);
-    const writes = (flags & O_ACCMODE) !== O_RDONLY;
-    const file = await this.#openFiles.open(id, flags & O_ACCMODE);
-    try {
-      await this.#stageNew(file, (flags & O_EXCL) !== 0 && this.#tree.row(id).etag === undefined);
-      return { entry: this.#replies.fresh(this.#tree.row(id)), open: await this.#openReply(file) };
-    } catch (error) {
-      this.#openFiles.release(id, writes);
-      throw error;
-    }
-  }
-
-  /** A file that was made just now. Where there is no room for what it will hold, its name does not stay. */
-  async #stageNew(file: OpenFile, isExclusive: boolean): Promise<void> {
-    try {
-      await this.#contents.stage(file, isExclusive);
-    } catch (error) {
-      this.#namespace.withdraw(file.id);
-      throw error;
-    }
+    const id = await this.#makeFile(caller, parent, name, mode);
+    const open = await this.#opens.openNew(id, flags);
+    return { entry: this.#replies.fresh(this.#tree.row(id)), open };
   }
 
   async read(caller: Caller, id: NodeId, offset: number, lengthBytes: number): Promise<ReadReply> {
@@ -395,10 +357,7 @@ export class FileSystem implements Operations {
   }
 
   release(id: NodeId, flags: number): void {
-    const writes = (flags & O_ACCMODE) !== O_RDONLY;
-    this.#openFiles.release(id, writes);
-    // Errors reach nobody; the committer logs them and keeps the content.
-    if (writes) this.#committer.afterRelease(id).catch(() => undefined);
+    this.#opens.release(id, flags);
   }
 
   openDirectory(_caller: Caller, id: NodeId): OpenDirectoryReply {
@@ -422,15 +381,7 @@ export class FileSystem implements Operations {
   }
 
   statFileSystem(): FileSystemStatus {
-    const blocks = Math.floor(this.#context.options.capacityBytes / STATFS_BLOCK_BYTES);
-    return {
-      blockSizeBytes: STATFS_BLOCK_BYTES,
-      blocks,
-      blocksFree: blocks,
-      files: STATFS_FILES,
-      filesFree: STATFS_FILES,
-      maxNameBytes: MAX_NAME_BYTES,
-    };
+    return this.#space.status();
   }
 
   access(_caller: Caller, id: NodeId): void {
@@ -462,38 +413,13 @@ export class FileSystem implements Operations {
     await resumable(caller, 'ENODATA', () => this.#attributes.removeXattr(id, name), nothing);
   }
 
-  async allocate(_caller: Caller, id: NodeId, offset: number, lengthBytes: number, mode: number): Promise<void> {
+  allocate(_caller: Caller, id: NodeId, offset: number, lengthBytes: number, mode: number): Promise<void> {
     this.#checkWritable();
-    const zeroes = (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) !== 0;
-    if ((mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) !== 0) {
-      throw new FsError('EOPNOTSUPP');
-    }
-    const end = offset + lengthBytes;
-    await this.#openFiles.use(id, async (file) => {
-      const staging = await this.#contents.stage(file);
-      await this.#contents.notice(file);
-      this.#contents.noteChange(file);
-      if (zeroes) {
-        const zeroEnd = Math.min(end, staging.sizeBytes);
-        for (let at = offset; at < zeroEnd; at += ZERO_BYTES) {
-          await staging.write(at, new Uint8Array(Math.min(ZERO_BYTES, zeroEnd - at)));
-        }
-      }
-      if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > staging.sizeBytes) await staging.truncate(end);
-    });
+    return this.#space.allocate(id, offset, lengthBytes, mode);
   }
 
-  async seek(_caller: Caller, id: NodeId, offset: number, whence: number): Promise<number> {
-    const { sizeBytes } = await this.#openFiles.use(id, async (file) => {
-      await this.#contents.notice(file);
-      const row = this.#tree.row(id);
-      return file.live(row) ?? row;
-    });
-    if (offset >= sizeBytes) throw new FsError('ENXIO');
-    // One extent of data with the hole that every file has at its end: what POSIX allows where holes are not tracked.
-    if (whence === SEEK_DATA) return offset;
-    if (whence === SEEK_HOLE) return sizeBytes;
-    throw new FsError('EINVAL');
+  seek(_caller: Caller, id: NodeId, offset: number, whence: number): Promise<number> {
+    return this.#space.seek(id, offset, whence);
   }
 
   /** A whole file onto an empty one is a copy on the server; anything else the kernel does itself, by reads and writes. */
@@ -519,11 +445,9 @@ export class FileSystem implements Operations {
     return errnoOf(error);
   }
 
-  async #reopen({ node, flags, backingId, backingInode }: OpenRecord): Promise<void> {
-    const row = this.#context.index.nodes.get(node);
-    if (row === undefined) return;
-    const file = await this.#openFiles.open(node, flags & O_ACCMODE);
-    if (backingId > 0) await this.#contents.inheritBackingFile(file, backingInode);
+  #makeFile(caller: Caller, parent: NodeId, name: string, mode: number): Promise<NodeId> {
+    const make = async () => (await this.#namespace.createFile(parent, name, mode, caller)).id;
+    return resumable(caller, 'EEXIST', make, async () => (await this.#existing(parent, name, 'file')).node);
   }
 
   /** What a request that comes again had made before. */
@@ -549,20 +473,6 @@ export class FileSystem implements Operations {
     // What the kernel was told from the listing is outdated.
     this.#context.notifier.invalidateNode(id, -1, 0);
     return complete;
-  }
-
-  async #openReply(file: OpenFile): Promise<OpenReply> {
-    // Opens that an earlier process answered may go through the page cache, which excludes passthrough. Who has it already keeps it.
-    const hasIt = file.mayHaveUnseenWrites || file.lent !== undefined;
-    // Whoever may write now writes to what the readers have.
-    if (file.writers > 0 && file.lent !== undefined) await this.#contents.stage(file);
-    let backingFd: number | undefined;
-    if (!file.isForeign && (hasIt || !this.#retirement.isInherited(file.id))) {
-      backingFd = await (file.writers > 0 ? this.#contents.backingFd(file) : this.#contents.lend(file));
-    }
-    if (file.isForeign) return { keepCache: false, directIo: true };
-    // A node is one version, and local changes go through the page cache: what it holds is true.
-    return backingFd === undefined ? { keepCache: true } : { keepCache: true, backingFd };
   }
 }
 
