@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { run } from '../scripts/lib/programs.ts';
 import type { Field } from './field.ts';
 import type { Lab } from './lab.ts';
+import { cpuMsOf } from './processes.ts';
 import type { SuiteOptions } from './suite.ts';
 import type { MountedTarget } from './targets.ts';
 
@@ -40,6 +41,23 @@ export interface Visits {
   readonly clients: number;
   readonly durationMs: number;
   readonly signal: AbortSignal;
+}
+
+export interface Cycles {
+  readonly perSecond: number;
+  /** What the daemon takes for each; undefined where there is none. */
+  readonly cpuUs: number | undefined;
+}
+
+/** After a lap that is not counted: what was believed to be true has expired while others were measured. */
+export async function measureCycles(lab: Lab, mounted: MountedTarget, visits: Visits): Promise<Cycles> {
+  const { pid } = mounted;
+  await visitsPerSecond(lab, 'cycle', mounted, { ...visits, durationMs: QUICK_WARM_UP_MS });
+  const cpuBeforeMs = pid === undefined ? 0 : await cpuMsOf(pid);
+  const perSecond = await visitsPerSecond(lab, 'cycle', mounted, visits);
+  if (pid === undefined) return { perSecond, cpuUs: undefined };
+  const cpuUs = ((await cpuMsOf(pid)) - cpuBeforeMs) * 1000;
+  return { perSecond, cpuUs: cpuUs / ((perSecond * visits.durationMs) / 1000) };
 }
 
 /** `cycle`: open, fstat, read, close. `stat`: that alone. */

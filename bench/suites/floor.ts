@@ -1,9 +1,8 @@
 /** What FUSE itself costs: the same hot files from a program in C that does next to nothing, beside tsfs. */
 import { compileProgram } from '../lab.ts';
-import { cpuMsOf } from '../processes.ts';
 import { type Measure, Recorder, type Suite } from '../suite.ts';
 import { LOCAL, makeDirectories, mountWith, type Target } from '../targets.ts';
-import { IMAGE_BYTES, mountWarm, visitsPerSecond } from '../warm.ts';
+import { IMAGE_BYTES, measureCycles, mountWarm } from '../warm.ts';
 
 const FILES = 500;
 
@@ -38,8 +37,7 @@ export const suite: Suite = {
 
   async run(lab, field, options) {
     const { rounds, quick, signal } = options;
-    const sampleMs = quick ? 200 : 1_000;
-    const visits = { files: FILES, clients: 1, durationMs: sampleMs, signal };
+    const visits = { files: FILES, clients: 1, durationMs: quick ? 200 : 1_000, signal };
     const cycles: Measure = { name: 'cycles, 1 client', unit: '/s', better: 'more', headline: true };
     const cpu: Measure = { name: 'CPU of the daemon for each', unit: 'µs', better: 'less' };
     const recorder = new Recorder();
@@ -49,12 +47,9 @@ export const suite: Suite = {
       await field.each(`round ${round} of ${rounds}`, async ({ name }) => {
         const mounted = mounts.get(name);
         if (mounted === undefined) return;
-        const cpuBeforeMs = mounted.pid === undefined ? 0 : await cpuMsOf(mounted.pid);
-        const perSecond = await visitsPerSecond(lab, 'cycle', mounted, visits);
+        const { perSecond, cpuUs } = await measureCycles(lab, mounted, visits);
         recorder.add(cycles, name, perSecond);
-        if (mounted.pid === undefined) return;
-        const cpuUs = ((await cpuMsOf(mounted.pid)) - cpuBeforeMs) * 1000;
-        recorder.add(cpu, name, cpuUs / ((perSecond * sampleMs) / 1000));
+        if (cpuUs !== undefined) recorder.add(cpu, name, cpuUs);
       });
     }
     return recorder.rows;
