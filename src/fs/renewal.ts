@@ -3,6 +3,7 @@ import type { NodeId } from '../base/ids.ts';
 import { Revalidator } from '../freshness/revalidator.ts';
 import { Watches } from '../freshness/watches.ts';
 import type { NodeRow } from '../index/contract.ts';
+import { allRows } from '../index/pages.ts';
 import type { FsContext } from './context.ts';
 import type { Lister } from './lister.ts';
 import type { Resolver } from './resolver.ts';
@@ -12,7 +13,6 @@ const REQUESTS_PER_SECOND = 20;
 const REVALIDATED_NAMES = 50_000;
 /** Of the requests, what watched directories may take for themselves. */
 const WATCH_SHARE = 1 / 4;
-const NAMES_PAGE = 1000;
 const WATCHED_FACT = 'watched directories';
 
 export class Renewal {
@@ -90,12 +90,13 @@ export class Renewal {
 
   #distrustNames(directory: NodeId): void {
     const { index, notifier } = this.#context;
-    for (let page = index.nodes.children(directory, 0, NAMES_PAGE); page.length > 0; ) {
-      for (const { id, name } of page) {
-        index.nodes.onChange(id);
-        notifier.invalidateEntry(directory, name);
-      }
-      page = index.nodes.children(directory, page.at(-1)?.id ?? 0, NAMES_PAGE);
+    const children = allRows(
+      (after, limit) => index.nodes.children(directory, after, limit),
+      ({ id }) => id,
+    );
+    for (const { id, name } of children) {
+      index.nodes.onChange(id);
+      notifier.invalidateEntry(directory, name);
     }
   }
 
