@@ -107,9 +107,9 @@ function openLocked(options: IndexOptions, lock: Database.Database, prepare: (db
 }
 
 /** Throws SqliteError SQLITE_ERROR when the tables are not what the version of the database says. */
-function prepareTables(db: Database.Database): Pick<Index, 'nodes' | 'contents' | 'pending' | 'opens'> {
+function prepareTables(db: Database.Database) {
   return {
-    nodes: new SqliteNodes(db),
+    nodes: new SqliteNodes(db, true),
     contents: new SqliteContents(db),
     pending: new SqlitePending(db),
     opens: new SqliteOpens(db),
@@ -125,6 +125,14 @@ function assemble(
 ): Omit<Index, 'lastWriteMs'> {
   const facts = new SqliteFacts(db);
   const run = inTransaction(db, (body: () => unknown) => body());
+  const transaction = <T>(body: () => T) => {
+    try {
+      return run(body) as T;
+    } catch (error) {
+      tables.nodes.forgetKept();
+      throw error;
+    }
+  };
   let closing: Promise<void> | undefined;
   const close = async () => {
     await walSync.close();
@@ -136,7 +144,7 @@ function assemble(
     ...tables,
     getFact: (name) => facts.get(name),
     setFact: (name, value) => facts.set(name, value),
-    transaction: <T>(body: () => T) => run(body) as T,
+    transaction,
     sync: () => walSync.sync(),
     close: () => {
       closing ??= close();

@@ -30,7 +30,7 @@ export function openIndexReader(path: string): IndexReader {
     );
     const owner = db.prepare<[number], NodeRecord>('SELECT * FROM nodes WHERE content = ? LIMIT 1');
     return {
-      nodes: new SqliteNodes(db),
+      nodes: new SqliteNodes(db, false),
       pending: new SqlitePending(db),
       files: (after) => files.all(after).map(toRow),
       ownerOf: (content) => owner.all(content).map(toRow)[0],
