@@ -92,6 +92,8 @@ export class Drainer {
       left -= 1;
       onProgress(left);
     });
+    // Who ends now would leave a file in the cache that the index has not heard of.
+    await this.#openFiles.settled();
     return { uploaded, failed };
   }
 

@@ -142,6 +142,11 @@ export class OpenFiles {
     if (file.isIdle) this.#onIdle(file);
   }
 
+  /** What was closed has gone where it belongs, as far as it could. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#files.values()].map(({ settling }) => settling));
+  }
+
   drop(file: OpenFile): void {
     this.#files.delete(file.id);
     void file.reader?.then(
