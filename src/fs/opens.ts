@@ -47,34 +47,25 @@ export class Opens {
   }
 
   /** `row`: a file, as it is now. */
-  async open(row: NodeRow, flags: number, killPrivileges: boolean): Promise<OpenReply> {
-    const { openFiles, attributes, contents, hotFiles, nextFiles } = this.#parts;
+  open(row: NodeRow, flags: number, killPrivileges: boolean): Promise<OpenReply> {
+    const { attributes, contents, hotFiles, nextFiles } = this.#parts;
     const { id } = row;
     if (!writes(flags)) nextFiles.noteOpen(row);
-    const file = await openFiles.open(id, flags & O_ACCMODE);
-    try {
+    return this.#open(id, flags, async (file) => {
       if ((flags & O_TRUNC) !== 0) await attributes.truncate(id, 0);
       if (killPrivileges) contents.dropPrivileges(id);
       const reply = await this.#reply(file);
       if (!writes(flags) && reply.backingFd === undefined && !contents.mayBeLent(row)) hotFiles.offer(id);
       return reply;
-    } catch (error) {
-      openFiles.release(id, writes(flags));
-      throw error;
-    }
+    });
   }
 
   /** A file that was made just now. */
-  async openNew(id: NodeId, flags: number): Promise<OpenReply> {
-    const { openFiles, tree } = this.#parts;
-    const file = await openFiles.open(id, flags & O_ACCMODE);
-    try {
-      await this.#stageNew(file, (flags & O_EXCL) !== 0 && tree.row(id).etag === undefined);
-      return await this.#reply(file);
-    } catch (error) {
-      openFiles.release(id, writes(flags));
-      throw error;
-    }
+  openNew(id: NodeId, flags: number): Promise<OpenReply> {
+    return this.#open(id, flags, async (file) => {
+      await this.#stageNew(file, (flags & O_EXCL) !== 0 && this.#parts.tree.row(id).etag === undefined);
+      return this.#reply(file);
+    });
   }
 
   /** The same for mknod(2), which leaves nothing open: empty, and in the bucket. */
@@ -99,6 +90,18 @@ export class Opens {
     openFiles.release(id, writes(flags));
     // Errors reach nobody; the committer logs them and keeps the content.
     if (writes(flags)) committer.afterRelease(id).catch(() => undefined);
+  }
+
+  /** What cannot be answered does not stay open. */
+  async #open(id: NodeId, flags: number, answer: (file: OpenFile) => Promise<OpenReply>): Promise<OpenReply> {
+    const { openFiles } = this.#parts;
+    const file = await openFiles.open(id, flags & O_ACCMODE);
+    try {
+      return await answer(file);
+    } catch (error) {
+      openFiles.release(id, writes(flags));
+      throw error;
+    }
   }
 
   /** Where there is no room for what the file will hold, its name does not stay. */

@@ -23,7 +23,7 @@ export class SqliteNodes implements NodeTable {
   readonly #get: Statement<[number], NodeRecord>;
   readonly #child: Statement<[number, string], NodeRecord>;
   readonly #children: Statement<[number, number, number], NodeRecord>;
-  readonly #childIds: Statement<[number, number], { id: number; kind: number }>;
+  readonly #childIds: Statement<[number, number], { id: NodeId; kind: number }>;
   readonly #anyChild: Statement<[number], unknown>;
   readonly #insert: Statement;
   readonly #update: Statement;
@@ -93,31 +93,26 @@ export class SqliteNodes implements NodeTable {
   update(id: NodeId, change: Partial<Omit<NodeFields, 'parent' | 'name'>>): void {
     const row = this.get(id);
     if (row === undefined) return;
-    this.onChange(id);
-    this.#kept?.delete(id);
+    this.#beforeChange(id);
     const forgotten = 'etag' in change ? { lastModifiedMs: undefined } : {};
     this.#update.run(...toValues({ ...row, ...forgotten, ...change }), id);
   }
 
   move(id: NodeId, parent: NodeId, name: string): void {
     assert(id !== ROOT_NODE_ID, 'the root does not move');
-    this.onChange(id);
-    this.#kept?.delete(id);
+    this.#beforeChange(id);
     this.#move.run(parent, name, id);
   }
 
   detach(id: NodeId): void {
     assert(id !== ROOT_NODE_ID, 'the root has no name to lose');
-    this.onChange(id);
-    this.#kept?.delete(id);
+    this.#beforeChange(id);
     this.#detach.run(id);
   }
 
   remove(id: NodeId): boolean {
     assert(id !== ROOT_NODE_ID, 'the root stays');
-    this.onChange(id);
-    if (this.hasChildren(id)) this.forgetKept();
-    else this.#kept?.delete(id);
+    this.#beforeChange(id);
     return this.#removeAll(id);
   }
 
@@ -162,6 +157,11 @@ export class SqliteNodes implements NodeTable {
     return row;
   }
 
+  #beforeChange(id: NodeId): void {
+    this.onChange(id);
+    this.#kept?.delete(id);
+  }
+
   /** The row itself goes last: were it gone first, a crash would leave the rows below it where nobody finds them. */
   #removeTree(id: NodeId): boolean {
     const budget = { left: INDEX_BATCH };
@@ -181,6 +181,7 @@ export class SqliteNodes implements NodeTable {
         if (child.kind === KIND_CODES.directory && !this.#removeBelow(child.id, budget)) return false;
         if (budget.left === 0) return false;
         budget.left -= 1;
+        this.#kept?.delete(child.id);
         this.#delete.run(child.id);
       }
     }

@@ -6,33 +6,18 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { type NodeId, ROOT_NODE_ID } from '../../src/base/ids.ts';
 import { silentLogger } from '../../src/base/log.ts';
-import type { Index, ListedName, NodeFields, NodeTable } from '../../src/index/contract.ts';
+import { NOTHING_KNOWN } from '../../src/fs/new-node.ts';
+import type { Index, ListedName, NodeTable } from '../../src/index/contract.ts';
 import { openIndex } from '../../src/index/open.ts';
 import { openIndexReader } from '../../src/index/reader.ts';
 
 const NAMES = ['a', 'b', 'c'];
-const FILE: NodeFields = {
-  parent: ROOT_NODE_ID,
-  name: '',
-  kind: 'file',
+const FILE = {
+  ...NOTHING_KNOWN,
   sizeBytes: 1,
-  mode: undefined,
-  uid: undefined,
-  gid: undefined,
   mtime: { sec: 1, nsec: 0 },
-  ctime: undefined,
-  atime: undefined,
   etag: 'v0',
   lastModifiedMs: 1000,
-  marker: undefined,
-  content: undefined,
-  md5: undefined,
-  complete: false,
-  extras: undefined,
-  target: undefined,
-  validatedAtMs: 1,
-  listedAtMs: 0,
-  dirty: false,
 };
 
 /** `pick`, `to`: positions among the rows that are there; `at`: a time, which also tells versions apart. */
