@@ -76,9 +76,10 @@ export class Renewal {
 
   #renewableMs(id: NodeId): number | undefined {
     const row = this.#context.index.nodes.get(id);
-    return row === undefined || row.parent === undefined || row.dirty
-      ? undefined
-      : this.#context.beliefs.remainingMs(row);
+    if (row === undefined || row.parent === undefined || row.dirty) return undefined;
+    // Noted before its directory was watched, whose listing brings it along.
+    if (isWatchable(row) && this.#watches.remainingMs(row.parent) > 0) return undefined;
+    return this.#context.beliefs.remainingMs(row);
   }
 
   #listingRemainingMs(id: NodeId): number | undefined {

@@ -9,6 +9,8 @@ import { runProgram, shell } from './syscalls.ts';
 const CLI = join(import.meta.dirname, '../../src/cli/main.ts');
 const LIMIT_MS = 120_000;
 const EXPIRE_S = 2;
+/** Listings are renewed in its last quarter: for a machine that stands still for a moment that is a second. */
+const STEADY_EXPIRE_S = 4;
 const SOON_MS = 10_000;
 const FILES = 40;
 const MODE_640 = { mode: String(0o100640) };
@@ -28,8 +30,12 @@ async function filledBucket(): Promise<TestBucket> {
 }
 
 /** A mount whose directory is read until it is watched. */
-async function startWatched(bucket: TestBucket, options: readonly string[] = []): Promise<TestServer> {
-  const server = await startServer({ bucket, options: [`stat_cache_expire=${EXPIRE_S}`, ...options] });
+async function startWatched(
+  bucket: TestBucket,
+  options: readonly string[] = [],
+  expireS = EXPIRE_S,
+): Promise<TestServer> {
+  const server = await startServer({ bucket, options: [`stat_cache_expire=${expireS}`, ...options] });
   await eventually(async () => {
     await shell(server.dir, READ_ALL);
     expect((await statusOf(server)).fileSystem.watchedDirectories).toBe(1);
@@ -43,13 +49,13 @@ describe.each([
   ['ro', ['ro']],
 ])('%s', { timeout: LIMIT_MS }, (mode, options) => {
   test('names in use are not asked for, and cost one LIST in each expiry time', async () => {
-    const server = await startWatched(await filledBucket(), options);
+    const server = await startWatched(await filledBucket(), options, STEADY_EXPIRE_S);
     const before = (await statusOf(server)).kernel.counters;
     server.resetRequests();
     const startMs = Date.now();
     let rounds = 0;
-    for (; Date.now() < startMs + 3000 * EXPIRE_S; rounds += 1) await shell(server.dir, READ_ALL);
-    const expiries = (Date.now() - startMs) / (1000 * EXPIRE_S);
+    for (; Date.now() < startMs + 3000 * STEADY_EXPIRE_S; rounds += 1) await shell(server.dir, READ_ALL);
+    const expiries = (Date.now() - startMs) / (1000 * STEADY_EXPIRE_S);
     const { LIST = 0, ...others } = server.requests();
     expect(others).toEqual({});
     expect(LIST).toBeGreaterThan(0);
