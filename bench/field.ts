@@ -16,6 +16,7 @@ export class Field {
   readonly #failures = new Map<string, string>();
   #stepsPlanned = 0;
   #stepsDone = 0;
+  #turns = 0;
   #startMs = performance.now();
   #saidMs = 0;
 
@@ -40,9 +41,11 @@ export class Field {
     this.#startMs = performance.now();
   }
 
-  /** One step with every target, one after the other. `what`: for the reader. */
+  /** One step with every target, one after the other; another one begins each time, as where somebody stands in the row shows. `what`: for the reader. */
   async each(what: string, step: (target: Target) => Promise<void>): Promise<void> {
-    for (const target of this.#options.targets) {
+    const { targets } = this.#options;
+    const first = this.#turns++ % targets.length;
+    for (const target of [...targets.slice(first), ...targets.slice(0, first)]) {
       this.#progress(what, target);
       if (!this.#failures.has(target.name)) await this.#attempt(what, target, step);
       this.#stepsDone += 1;

@@ -1,74 +1,18 @@
 // Whether a reader that finds no request looks again at once, or sleeps until it is woken.
 #pragma once
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <cstdio>
-#include <string>
-#include <utility>
 
-// Whether there is CPU time that nobody wants, as the system tells. Made on the thread that it is about.
-class SpareTime {
- public:
-  SpareTime() : system_(open("/proc/stat", O_RDONLY | O_CLOEXEC)), thread_(open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC)) {}
-  ~SpareTime() {
-    if (system_ >= 0) close(system_);
-    if (thread_ >= 0) close(thread_);
-  }
-  SpareTime(const SpareTime&) = delete;
-  SpareTime& operator=(const SpareTime&) = delete;
-
-  // Since the last call, `elapsedNs` ago. False where the system does not tell.
-  bool isThere(uint64_t elapsedNs) {
-    const uint64_t idle = since(idleTicks(), idleBefore_);
-    const uint64_t delay = since(delayNs(), delayBefore_);
-    return idle > 0 && delay < elapsedNs / kDelayPart;
-  }
-
- private:
-  // A thread that looks all the time and waits for its CPU for longer than this part of it keeps others from theirs.
-  static constexpr uint64_t kDelayPart = 10;
-
-  static uint64_t since(uint64_t now, uint64_t& before) {
-    const uint64_t earlier = std::exchange(before, now);
-    return now > earlier ? now - earlier : 0;
-  }
-
-  // Of all CPUs together, in units of 10 ms.
-  uint64_t idleTicks() const {
-    unsigned long long idle = 0;
-    unsigned long long io = 0;
-    const std::string text = read(system_);
-    // user, nice, system, idle, waiting for a disk.
-    return sscanf(text.c_str(), "cpu %*u %*u %*u %llu %llu", &idle, &io) == 2 ? idle + io : 0;
-  }
-
-  // For which this thread could have run and others did.
-  uint64_t delayNs() const {
-    unsigned long long delay = 0;
-    return sscanf(read(thread_).c_str(), "%*u %llu", &delay) == 1 ? delay : 0;
-  }
-
-  static std::string read(int fd) {
-    char text[256];
-    const ssize_t size = fd < 0 ? 0 : pread(fd, text, sizeof text, 0);
-    return std::string(text, size < 0 ? 0 : static_cast<size_t>(size));
-  }
-
-  const int system_;
-  const int thread_;
-  uint64_t idleBefore_ = 0;
-  uint64_t delayBefore_ = 0;
-};
+#include "idle_poll.h"
+#include "spare_time.h"
 
 // To be woken on another CPU, out of its idle state, takes several times as long as to answer a request from the hot table: in a virtual
 // machine a cycle of OPEN and RELEASE took 80 µs with it and 35 µs without. So after a request that was answered at once the reader looks for
 // the next one as long as a busy client leaves it waiting. Only while that pays, as nearly every wait ends in time; and only in time that
-// nobody else wants: while one client is served so, two CPUs still are idle for a tenth, and nobody waits for them.
+// nobody else wants: while one client is served so, two CPUs still are idle for a tenth, and nobody waits for them. While that is known to be so, the
+// CPU of the client does not halt either.
 class EagerWait {
  public:
   void noteAnswered(bool isAtOnce) { isAfterHot_ = isAtOnce; }
@@ -81,9 +25,15 @@ class EagerWait {
 
   // Called when no request is there: true to look again.
   bool looksAgain() {
-    if (isEager_ && nowNs() - startNs_ >= kPatienceNs) isEager_ = false;
+    isEager_ = isEager_ && nowNs() - startNs_ < kPatienceNs;
     return isEager_;
   }
+
+  // How long the reader may sleep then, ms; -1: until it is woken.
+  int sleepMs() const { return idlePoll_.isOn() ? kShortSleepMs : -1; }
+
+  // It sleeps for longer, or waits for something else.
+  void noteLongSleep() { idlePoll_.end(); }
 
   // A request has come.
   void end() {
@@ -98,6 +48,8 @@ class EagerWait {
 
  private:
   static constexpr uint64_t kPatienceNs = 100'000;
+  // A client that others kept from its CPU for a moment is back by then.
+  static constexpr int kShortSleepMs = 2;
   // Four waits in five must end in time.
   static constexpr int kMissCost = 4;
   static constexpr int kEagerScore = 8;
@@ -115,10 +67,18 @@ class EagerWait {
     // Time of which the reader rested for a part tells nothing.
     const bool isTold = checkedNs_ >= restUntilNs_;
     checkedNs_ = now;
-    if (isTold && !isSpare) restUntilNs_ = now + kRestNs;
+    if (!isTold) return;
+    if (isSpare) {
+      idlePoll_.begin();
+    } else {
+      idlePoll_.end();
+      restUntilNs_ = now + kRestNs;
+    }
   }
 
   SpareTime spare_;
+  // For the client, which waits for its answers on another CPU. Never held by a reader that sleeps for long.
+  IdlePoll idlePoll_;
   uint64_t startNs_ = 0;
   uint64_t restUntilNs_ = 0;
   uint64_t checkedNs_ = 0;

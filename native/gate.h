@@ -14,12 +14,15 @@ class Gate {
   Gate(uint64_t maxRequests, uint64_t maxPayloadBytes, uint64_t largestPayload)
       : maxRequests_(maxRequests), maxPayloadBytes_(maxPayloadBytes), largestPayload_(largestPayload) {}
 
-  // Reserves room for one request with the largest payload. False: stopping.
-  bool enter() {
+  // Reserves room for one request with the largest payload; `beforeWait()` is called when there is none yet. False: stopping.
+  template <typename BeforeWait>
+  bool enter(BeforeWait beforeWait) {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] {
+    const auto isOpen = [&] {
       return stopped_ || (requests_ < maxRequests_ && payloadBytes_ + largestPayload_ <= maxPayloadBytes_);
-    });
+    };
+    if (!isOpen()) beforeWait();
+    changed_.wait(lock, isOpen);
     if (stopped_) return false;
     requests_ += 1;
     payloadBytes_ += largestPayload_;

@@ -170,7 +170,7 @@ void Session::readLoop() {
   EagerWait wait;
   std::unique_lock turn(turn_);
   deliverInherited(buffer, turn);
-  while (gate.enter()) {
+  while (gate.enter([&] { wait.noteLongSleep(); })) {
     const ssize_t size = readRequest(*buffer, wait);
     if (size < 0) {
       gate.settle(false, 0);
@@ -178,12 +178,14 @@ void Session::readLoop() {
     }
     counters.requests += 1;
     wait.noteAnswered(deliver(buffer, static_cast<size_t>(size), false, turn));
-    if (!turn.owns_lock()) turn.lock();
+    if (turn.owns_lock()) continue;
+    wait.noteLongSleep();
+    turn.lock();
   }
 }
 
 void Session::deliverInherited(std::unique_ptr<Buffer>& buffer, std::unique_lock<std::mutex>& turn) {
-  while (!inherited_.empty() && gate.enter()) {
+  while (!inherited_.empty() && gate.enter([] {})) {
     const KeptRequest request = inherited_.back();
     inherited_.pop_back();
     // An earlier version may have read longer ones: such a request would be cut, and is refused as malformed.
@@ -222,7 +224,7 @@ ssize_t Session::readInto(uint8_t* bytes, size_t capacity, EagerWait& wait) {
     if (error == EAGAIN) {
       if (wait.looksAgain()) continue;
       pollfd readable{options_.fd, POLLIN, 0};
-      poll(&readable, 1, -1);
+      if (poll(&readable, 1, wait.sleepMs()) == 0) wait.noteLongSleep();
       continue;
     }
     end(error == ENODEV ? 0 : error);

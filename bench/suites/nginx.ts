@@ -7,6 +7,8 @@ import { Recorder, type Sizes, type Suite } from '../suite.ts';
 import { IMAGE_BYTES, mountWarm } from '../warm.ts';
 
 const CONNECTIONS = 8;
+/** wrk knows whole seconds. */
+const LAP_MS = 1_000;
 const WAYS = [
   { name: 'requests', path: '' },
   { name: 'requests, with open_file_cache', path: HELD_OPEN },
@@ -41,7 +43,6 @@ export const suite: Suite = {
         if (root === undefined) return;
         const server = await startNginx(root, join(lab.scratch, `nginx-${name}`));
         servers.set(name, server);
-        for (const { script } of ways) await requestsPerSecond(server.url, { ...load, script, durationMs: 1_000 });
       });
       for (let round = 1; round <= rounds; round += 1) {
         await field.each(`round ${round} of ${rounds}`, async ({ name }) => {
@@ -49,6 +50,8 @@ export const suite: Suite = {
           if (server === undefined) return;
           for (const { name: row, script } of ways) {
             const durationMs = quick ? 1_000 : 3_000;
+            // A lap that is not counted: what was believed to be true has expired while others were measured.
+            await requestsPerSecond(server.url, { ...load, script, durationMs: LAP_MS });
             const perSecond = await requestsPerSecond(server.url, { ...load, script, durationMs });
             recorder.add({ name: row, unit: '/s', better: 'more', headline: true }, name, perSecond);
           }
