@@ -39,7 +39,7 @@ class SpareTime {
   // USER_HZ, the unit of /proc/stat.
   static constexpr uint64_t kTickNs = 10'000'000;
   // A thread that looks all the time, and waits for its CPU for longer than this part of it, keeps others from theirs.
-  static constexpr uint64_t kWantedPart = 10;
+  static constexpr uint64_t kWantedPart = 5;
 
   static uint64_t since(uint64_t now, uint64_t& before) {
     const uint64_t earlier = std::exchange(before, now);
