@@ -6,7 +6,7 @@ import type { Field } from './field.ts';
 import type { Lab } from './lab.ts';
 import { cpuMsOf } from './processes.ts';
 import type { SuiteOptions } from './suite.ts';
-import type { MountedTarget } from './targets.ts';
+import { LOCAL, type MountedTarget } from './targets.ts';
 
 export const IMAGES = 'images';
 export const IMAGE_BYTES = 40 * 1024;
@@ -26,6 +26,7 @@ export async function mountWarm(lab: Lab, field: Field, options: WarmOptions): P
   const mounts = new Map<string, MountedTarget>();
   await field.each('mounting and warming up', async (target) => {
     const mounted = await lab.mount(target, data);
+    if (target.name === LOCAL) await lab.forget(mounted.root);
     // Every file once at least, also where that takes long; then for some time, for caches that need a second look.
     const readAll = 'cat "$1"/* >/dev/null';
     await run('sh', ['-c', readAll, 'sh', join(mounted.root, IMAGES)], { limitMs: LIMIT_MS, signal: options.signal });

@@ -3,7 +3,6 @@
  *
  *     sequential read FILE           prints microseconds to the first byte, microseconds in all, bytes
  *     sequential write FILE BYTES    prints microseconds of open and all writes, microseconds of close
- *     sequential forget FILE         has the kernel drop its pages
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -61,23 +60,14 @@ static void write_file(const char *path, long long size) {
   printf("%ld %ld\n", written_us - start_us, now_us() - written_us);
 }
 
-static void forget_file(const char *path) {
-  int fd = open(path, O_RDONLY);
-  // Dirty pages stay: they are written first.
-  if (fd < 0 || fsync(fd) != 0 || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) != 0) die(path);
-  close(fd);
-}
-
 int main(int argc, char **argv) {
   alarm(LIMIT_S);
   if (argc == 3 && strcmp(argv[1], "read") == 0) {
     read_file(argv[2]);
   } else if (argc == 4 && strcmp(argv[1], "write") == 0) {
     write_file(argv[2], atoll(argv[3]));
-  } else if (argc == 3 && strcmp(argv[1], "forget") == 0) {
-    forget_file(argv[2]);
   } else {
-    fprintf(stderr, "usage: sequential read FILE | write FILE BYTES | forget FILE\n");
+    fprintf(stderr, "usage: sequential read FILE | write FILE BYTES\n");
     return 2;
   }
   return 0;
