@@ -14,6 +14,7 @@ const LIMIT_MS = 120_000;
 const GRACE_MS = 30_000;
 const WARM_UP_MS = 3_000;
 const QUICK_WARM_UP_MS = 200;
+const LAP_MS = 500;
 
 export interface WarmOptions extends SuiteOptions {
   readonly files: number;
@@ -53,7 +54,7 @@ export interface Cycles {
 /** After a lap that is not counted: what was believed to be true has expired while others were measured. */
 export async function measureCycles(lab: Lab, mounted: MountedTarget, visits: Visits): Promise<Cycles> {
   const { pid } = mounted;
-  await visitsPerSecond(lab, 'cycle', mounted, { ...visits, durationMs: QUICK_WARM_UP_MS });
+  await visitsPerSecond(lab, 'cycle', mounted, { ...visits, durationMs: LAP_MS });
   const cpuBeforeMs = pid === undefined ? 0 : await cpuMsOf(pid);
   const perSecond = await visitsPerSecond(lab, 'cycle', mounted, visits);
   if (pid === undefined) return { perSecond, cpuUs: undefined };

@@ -1,6 +1,11 @@
 /** The hot table: what native threads answer, and that nothing which changes is answered so. */
+import { existsSync } from 'node:fs';
+import { readdir, readlink } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, onTestFinished, test } from 'vitest';
+import { Background } from '../../scripts/lib/programs.ts';
 import type { MountStatus } from '../../src/mount/status.ts';
 import { newBucket, startServer, type TestServer } from './harness.ts';
 import { runProgram, shell } from './syscalls.ts';
@@ -11,6 +16,17 @@ const isOff = (process.env.TSFS_TEST_OPTIONS ?? '').includes('no_hot_table');
 
 async function statusOf(server: TestServer): Promise<MountStatus> {
   return JSON.parse((await runProgram(process.execPath, [CLI, 'status', server.dir, '--json'])).output) as MountStatus;
+}
+
+/** Opens a file for as long as it lives. */
+const BUSY_CLIENT = 'const fs = require("node:fs"); for (;;) fs.closeSync(fs.openSync(process.argv[1]));';
+const LATENCY_DEVICE = '/dev/cpu_dma_latency';
+
+/** Whether idle CPUs poll because the mount asked for it. */
+async function makesIdleCpusPoll(pid: number): Promise<boolean> {
+  const descriptors = `/proc/${pid}/fd`;
+  const targets = (await readdir(descriptors)).map((fd) => readlink(join(descriptors, fd)).catch(() => undefined));
+  return (await Promise.all(targets)).includes(LATENCY_DEVICE);
 }
 
 async function hotOpens(server: TestServer): Promise<number> {
@@ -71,4 +87,24 @@ test('changes by others are seen when the belief ends, in use or not', async () 
   await shell(server.dir, 'for i in 1 2 3; do cat f > /dev/null; done');
   await bucket.put('f', 'after it');
   await expect.poll(() => shell(server.dir, 'cat f'), { timeout: 10_000 }).toBe('after it');
+});
+
+test.skipIf(isOff)('idle CPUs poll for a client that is served hot, on a small machine, and no longer', async () => {
+  const bucket = await newBucket();
+  await bucket.put('f', 'content');
+  const server = await startServer({ bucket });
+  await shell(server.dir, 'for i in 1 2 3; do cat f > /dev/null; done');
+  const worker = (await server.workerPid()) as number;
+  const client = new Background(process.execPath, ['-e', BUSY_CLIENT, join(server.dir, 'f')], process.env);
+  onTestFinished(() => client.stop());
+  const mayPoll = availableParallelism() <= 4 && process.getuid?.() === 0 && existsSync(LATENCY_DEVICE);
+  // Where others want the CPUs it takes a while until there is time to spare.
+  if (mayPoll) {
+    await expect.poll(() => makesIdleCpusPoll(worker), { timeout: 90_000, interval: 10 }).toBe(true);
+  } else {
+    await sleep(2_000);
+    expect(await makesIdleCpusPoll(worker)).toBe(false);
+  }
+  await client.stop();
+  await expect.poll(() => makesIdleCpusPoll(worker)).toBe(false);
 });
