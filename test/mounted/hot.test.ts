@@ -11,16 +11,15 @@ import { newBucket, startServer, type TestServer } from './harness.ts';
 import { runProgram, shell } from './syscalls.ts';
 
 const CLI = join(import.meta.dirname, '../../src/cli/main.ts');
+/** Opens a file for as long as it lives. */
+const BUSY_CLIENT = 'const fs = require("node:fs"); for (;;) fs.closeSync(fs.openSync(process.argv[1]));';
+const LATENCY_DEVICE = '/dev/cpu_dma_latency';
 /** Whether the run tests mounts without the table. */
 const isOff = (process.env.TSFS_TEST_OPTIONS ?? '').includes('no_hot_table');
 
 async function statusOf(server: TestServer): Promise<MountStatus> {
   return JSON.parse((await runProgram(process.execPath, [CLI, 'status', server.dir, '--json'])).output) as MountStatus;
 }
-
-/** Opens a file for as long as it lives. */
-const BUSY_CLIENT = 'const fs = require("node:fs"); for (;;) fs.closeSync(fs.openSync(process.argv[1]));';
-const LATENCY_DEVICE = '/dev/cpu_dma_latency';
 
 /** Whether idle CPUs poll because the mount asked for it. */
 async function makesIdleCpusPoll(pid: number): Promise<boolean> {
